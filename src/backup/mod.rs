@@ -1,0 +1,44 @@
+//! From a source into the vault: snapshots, imports, checkpoints.
+//!
+//! It promises: data objects first, each locked as it is created, then the attestation; nothing that an
+//! attestation does not name exists. A record that could not be read is carried or named, never turned
+//! into a deletion.
+
+mod checkpoint;
+mod collect;
+mod error;
+mod import;
+mod journal;
+mod pipeline;
+mod plan;
+mod snapshot;
+mod state;
+
+use jiff::Timestamp;
+
+use crate::store::{Body, Sha256, StoreError};
+use crate::vault::attestation::ObjectRef;
+use crate::vault::epoch::month_end;
+use crate::vault::names::{self, Container};
+use crate::vault::{CommitError, Writer};
+
+pub use checkpoint::{CheckpointReport, DueChain, checkpoint, checkpoint_is_due, write_heartbeats};
+pub use error::SnapshotError;
+pub use import::{ImportError, ImportJob, ImportReport, import};
+pub use snapshot::{SnapshotJob, SnapshotReport, snapshot};
+pub use state::StateDir;
+
+/// Writes the policy that a run is made under, unless the vault has it.
+fn put_policy(writer: &Writer, policy: &[u8], started: Timestamp) -> Result<Option<ObjectRef>, CommitError> {
+    let sha256 = Sha256::of(policy);
+    let name = names::policy(&sha256);
+    if writer.ledger.store().head(&name)?.is_some() {
+        return Ok(None);
+    }
+    let lock = writer.lock_from(Container::Attestations, month_end(started));
+    match writer.put(&name, Body::Bytes(policy), &sha256, policy.len() as u64, &lock) {
+        Ok(object) => Ok(Some(object)),
+        Err(CommitError::Store(StoreError::AlreadyExists { .. })) => Ok(None),
+        Err(e) => Err(e),
+    }
+}

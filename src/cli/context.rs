@@ -1,0 +1,154 @@
+//! What every command needs: the policy, the vault, the keys.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::Global;
+use super::exit::{CliError, Exit};
+use super::output::Output;
+use crate::policy::{LoadedPolicy, LocalVault};
+use crate::store::{LocalStore, LocalStoreOptions, Sha256, Store, SystemClock};
+use crate::vault::attestation::Agent;
+use crate::vault::keys::{Identities, Recipients, Signer};
+use crate::vault::{Anchor, Ledger, Writer};
+
+/// Where the local cache is kept unless the policy says.
+const STATE_DIR: &str = ".backstop";
+
+/// The global options, and how to answer.
+pub struct Context {
+    pub global: Global,
+    pub output: Output,
+}
+
+/// This program on this host.
+pub fn agent() -> Agent {
+    let machine = fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let seed = format!("backstop host {} {node}", machine.trim());
+    Agent { version: env!("CARGO_PKG_VERSION").into(), host_id: Sha256::of(seed.as_bytes()).to_string()[..32].to_owned() }
+}
+
+/// Worker threads: as many as cores.
+pub fn threads() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from).min(16)
+}
+
+impl Context {
+    /// The policy, with its warnings told.
+    pub fn policy(&self) -> Result<LoadedPolicy, CliError> {
+        let policy = LoadedPolicy::load(&self.global.policy)?;
+        for warning in &policy.warnings {
+            let place = warning.place.map_or_else(String::new, |(l, c)| format!(":{l}:{c}"));
+            self.output.note(format!("{}{place}: {warning}", policy.file.display()));
+        }
+        Ok(policy)
+    }
+
+    /// The store that a policy names.
+    pub fn store(policy: &LoadedPolicy) -> Result<Arc<dyn Store>, CliError> {
+        let Some(local) = &policy.policy.vault.local else {
+            return Err(CliError::new(Exit::Usage, "the policy names no local vault"));
+        };
+        Ok(Arc::new(LocalStore::open(policy.path(&local.path), store_options(local))?))
+    }
+
+    fn anchor(&self, policy: Option<&LoadedPolicy>) -> Result<Anchor, CliError> {
+        if let Some(text) = &self.global.genesis {
+            let digest = text.parse().map_err(|e| CliError::new(Exit::Usage, format!("--genesis: {e}")))?;
+            return Ok(Anchor::Digest(digest));
+        }
+        let file = policy.and_then(|p| p.policy.vault.genesis_file.as_ref().map(|f| p.path(&f.value)));
+        match file {
+            Some(file) => match fs::read(&file) {
+                Ok(bytes) => Ok(Anchor::Envelope(bytes)),
+                Err(e) => {
+                    let message = format!("cannot read vault.genesis_file {}: {e}", file.display());
+                    Err(CliError::new(Exit::Usage, message)
+                        .hint("it holds what trust starts from; copy it back, or say --genesis DIGEST as `init` printed it"))
+                }
+            },
+            None => Ok(Anchor::Shown),
+        }
+    }
+
+    /// The vault, to read: from `--vault`, else from the policy.
+    pub fn ledger(&self) -> Result<(Ledger, Option<LoadedPolicy>), CliError> {
+        if let Some(dir) = &self.global.vault {
+            let store: Arc<dyn Store> = Arc::new(LocalStore::open(dir, LocalStoreOptions::default())?);
+            let anchor = self.anchor(None)?;
+            let ledger = Ledger::open(store, &anchor)?;
+            if matches!(anchor, Anchor::Shown) {
+                self.output.note(format!("trusting the genesis that the vault shows: {}", ledger.trust().genesis()));
+            }
+            return Ok((ledger, None));
+        }
+        let policy = self.policy()?;
+        let store = Self::store(&policy)?;
+        let ledger = Ledger::open(store, &self.anchor(Some(&policy))?)?;
+        Ok((ledger, Some(policy)))
+    }
+
+    /// The vault, to write.
+    pub fn writer(&self) -> Result<(Writer, LoadedPolicy), CliError> {
+        if self.global.vault.is_some() {
+            return Err(CliError::new(Exit::Usage, "--vault is for reading; what writes needs a policy"));
+        }
+        let policy = self.policy()?;
+        let store = Self::store(&policy)?;
+        let ledger = Ledger::open(store, &self.anchor(Some(&policy))?)?;
+        let p = &policy.policy;
+        let signer = Signer::load(&policy.path(&p.signing.key_file.value))?;
+        if !ledger.trust().signers().any(|(entry, valid)| entry.keyid == signer.key_id() && valid) {
+            let message = format!(
+                "the signing key {} is not, or no longer, a signer of this vault",
+                policy.path(&p.signing.key_file.value).display()
+            );
+            return Err(
+                CliError::new(Exit::Usage, message).hint("`backstop key ls` shows the signers; what another key attests would be void")
+            );
+        }
+        let texts: Vec<String> = p.encryption.recipients.value.iter().map(|r| r.value.clone()).collect();
+        let writer = Writer {
+            ledger,
+            signer,
+            agent: agent(),
+            clock: Arc::new(SystemClock),
+            policy_sha256: policy.sha256(),
+            retention: p.retention(),
+            grace: p.vault.lock.grace,
+            recipients: Recipients::parse(&texts)?,
+            lock_mode: p.vault.lock.mode,
+        };
+        Ok((writer, policy))
+    }
+
+    /// The identities at hand; an error when there are none.
+    pub fn identities(&self, ledger: &Ledger) -> Result<Identities, CliError> {
+        let identities = Identities::load(&self.global.identity)?;
+        if identities.is_empty() {
+            let recipients = ledger.trust().recipients().join("\n    ");
+            let message = "this opens sealed data, and no identity was given";
+            return Err(CliError::new(Exit::Usage, message)
+                .hint(format!("give one with --identity FILE or BACKSTOP_IDENTITY; the vault is sealed to\n    {recipients}")));
+        }
+        Ok(identities)
+    }
+
+    /// Where the local cache is kept.
+    pub fn state_dir(policy: &LoadedPolicy) -> PathBuf {
+        policy.policy.state.as_ref().map_or_else(|| policy.path(STATE_DIR), |s| policy.path(&s.value))
+    }
+}
+
+/// zstd's level, where a policy says one.
+pub fn level(policy: &LoadedPolicy) -> Option<i32> {
+    policy.policy.vault.compression_level.as_ref().map(|l| l.value)
+}
+
+/// How a policy's local store behaves.
+pub fn store_options(local: &LocalVault) -> LocalStoreOptions {
+    let containers = local.containers.iter().map(|(c, d)| (c.as_str().to_owned(), d.clone())).collect();
+    LocalStoreOptions { immutable_flag: local.immutable_flag, containers, ..LocalStoreOptions::default() }
+}

@@ -1,0 +1,142 @@
+//! The command line: arguments in, one library call, rendering out. No logic of its own.
+
+mod checkpoint;
+mod context;
+mod diff;
+pub mod exit;
+mod import;
+mod init;
+mod key;
+mod ls;
+mod output;
+mod policy;
+mod restore;
+mod select;
+mod show;
+mod snapshot;
+mod verify;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use context::Context;
+use exit::{CliError, Exit};
+use output::{Color, Output};
+
+/// Backup and disaster recovery for an Azure PIM estate.
+///
+/// Everything is sealed to age recipients, locked, signed and provable without a key; what is written needs
+/// nothing but age, zstd, tar and jq to recover.
+#[derive(Parser)]
+#[command(
+    name = "backstop",
+    version,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 done; 1 failed; 2 bad usage or policy; 3 damage or tampering found;\n4 an objective was missed; 5 refused by a lock or hold; 6 partial; 75 try again later."
+)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Args, Clone)]
+struct Global {
+    /// The policy; paths in it are relative to its own directory
+    #[arg(long, global = true, value_name = "FILE", env = "BACKSTOP_POLICY", default_value = "backstop.yaml")]
+    policy: PathBuf,
+    /// A vault in a directory, to read it without a policy
+    #[arg(long, global = true, value_name = "DIR")]
+    vault: Option<PathBuf>,
+    /// The digest of the vault's genesis, as `init` printed it
+    #[arg(long, global = true, value_name = "HEX")]
+    genesis: Option<String>,
+    /// An age identity that opens sealed data; repeatable
+    #[arg(long, global = true, value_name = "FILE", env = "BACKSTOP_IDENTITY", value_delimiter = ':')]
+    identity: Vec<PathBuf>,
+    /// Machine output on stdout
+    #[arg(long, global = true)]
+    json: bool,
+    /// Say more
+    #[arg(short, long, global = true)]
+    verbose: bool,
+    /// Say nothing but errors and results
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// When to use colours
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    color: Color,
+    /// No progress bars
+    #[arg(long, global = true)]
+    no_progress: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make keys, a commented policy and the vault's genesis
+    Init(init::InitArgs),
+    /// Check a policy, or print its schema
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
+    /// Capture and commit a snapshot
+    Snapshot(snapshot::SnapshotArgs),
+    /// Seal log files that another system delivered
+    Import(import::ImportArgs),
+    /// List runs, newest first
+    Ls(ls::LsArgs),
+    /// Show one run: its attestation and, with an identity, its contents
+    Show(show::ShowArgs),
+    /// Compare two snapshots, attribute by attribute
+    Diff(diff::DiffArgs),
+    /// Bring data back
+    #[command(subcommand)]
+    Restore(restore::RestoreCommand),
+    /// Audit the whole vault, without a key or in depth
+    Verify(verify::VerifyArgs),
+    /// Commit and print the head of every chain, to be kept elsewhere
+    Checkpoint(checkpoint::CheckpointArgs),
+    /// Make and list keys
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+}
+
+/// Runs the program; the result is its exit code.
+pub fn run() -> Exit {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Done };
+        }
+    };
+    let Global { json, quiet, verbose, no_progress, color, .. } = cli.global;
+    Output::set_color(color);
+    let output = Output { json, quiet, verbose, progress: !no_progress };
+    let context = Context { global: cli.global, output };
+    match dispatch(&context, cli.command) {
+        Ok(exit) => exit,
+        Err(error) => {
+            output.error(&error);
+            error.exit
+        }
+    }
+}
+
+fn dispatch(context: &Context, command: Command) -> Result<Exit, CliError> {
+    match command {
+        Command::Init(args) => init::run(context, &args),
+        Command::Policy(command) => policy::run(context, &command),
+        Command::Snapshot(args) => snapshot::run(context, &args),
+        Command::Import(args) => import::run(context, &args),
+        Command::Ls(args) => ls::run(context, &args),
+        Command::Show(args) => show::run(context, &args),
+        Command::Diff(args) => diff::run(context, &args),
+        Command::Restore(command) => restore::run(context, &command),
+        Command::Verify(args) => verify::run(context, &args),
+        Command::Checkpoint(args) => checkpoint::run(context, &args),
+        Command::Key(command) => key::run(context, &command),
+    }
+}

@@ -1,0 +1,98 @@
+//! Which run is meant: `latest`, a source or stream, `NAME~2`, `CHAIN/42`, a run id or its beginning.
+
+use super::exit::{CliError, Exit};
+use crate::vault::attestation::{Kind, Outcome};
+use crate::vault::names::{ChainName, ShortName};
+use crate::vault::{Attested, Ledger};
+
+/// How runs may be named, for help texts.
+pub const RUN_HELP: &str =
+    "A run: its id or the beginning of it, `latest`, a source's name, `NAME~1` for the one before, or `CHAIN/NUMBER`";
+
+/// Which names there are, as advice after one that there is not.
+pub fn there_are(names: &[impl AsRef<str>]) -> String {
+    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+    if names.is_empty() { "it has none yet".into() } else { format!("it has: {}", names.join(", ")) }
+}
+
+/// Finds the run that a text means.
+pub fn find(ledger: &Ledger, text: &str, want: Option<Kind>) -> Result<Attested, CliError> {
+    let none = |why: String| CliError::new(Exit::Usage, why).hint("`backstop ls` shows every run");
+    let counts = |a: &Attested| {
+        want.is_none_or(|kind| a.statement.kind == kind)
+            && a.statement.predicate.outcome != Outcome::Failed
+            && a.statement.kind != Kind::Heartbeat
+    };
+    if let Some((chain, number)) = text.split_once('/')
+        && let (Ok(chain), Ok(number)) = (chain.parse::<ChainName>(), number.parse::<u64>())
+    {
+        let view = ledger.chain_until(&chain, |a| a.sequence() <= number)?;
+        let found = view.attested.into_iter().find(|a| a.sequence() == number);
+        return found.ok_or_else(|| none(format!("there is no valid attestation {text}")));
+    }
+    let (name, back) = match text.rsplit_once('~') {
+        Some((name, back)) => {
+            (name, back.parse::<usize>().map_err(|_| none(format!("{text:?} is not a run: after ~ stands how many runs before")))?)
+        }
+        None => (text, 0),
+    };
+    let chains = ledger.chains()?;
+    let of_name =
+        |chain: &ChainName| name.parse::<ShortName>().is_ok_and(|n| *chain == ChainName::snapshot(&n) || *chain == ChainName::export(&n));
+    let meant: Vec<&ChainName> = match name {
+        "latest" => chains
+            .iter()
+            .filter(
+                |c| if want == Some(Kind::Snapshot) { c.source().is_some() } else { c.as_str() != "vault" && c.as_str() != "checkpoint" },
+            )
+            .collect(),
+        _ => chains.iter().filter(|c| of_name(c) || c.as_str() == name).collect(),
+    };
+    if !meant.is_empty() {
+        let mut runs: Vec<Attested> = Vec::new();
+        for chain in &meant {
+            let mut left = back + 1;
+            let view = ledger.chain_until(chain, |a| {
+                left = left.saturating_sub(usize::from(counts(a)));
+                left == 0
+            })?;
+            runs.extend(view.attested.into_iter().filter(|a| counts(a)));
+        }
+        // By commit: of two runs that began at the same time either may have been first.
+        runs.sort_by_key(|a| std::cmp::Reverse((a.statement.predicate.finished, a.sequence())));
+        if name == "latest" && want == Some(Kind::Snapshot) {
+            let mut sources: Vec<&str> = meant.iter().map(|c| c.as_str()).collect();
+            sources.dedup();
+            if sources.len() > 1 {
+                let names: Vec<String> = meant.iter().filter_map(|c| c.source()).map(|s| s.to_string()).collect();
+                return Err(none(format!("`latest` is not clear: there are snapshots of {}; name the source", names.join(", "))));
+            }
+        }
+        return runs.into_iter().nth(back).ok_or_else(|| none(format!("there is no run {text:?} that counts")));
+    }
+    if name == "latest" {
+        return Err(none("the vault has no snapshot yet: `backstop snapshot` takes one".into()));
+    }
+    if text.len() < 8 {
+        return Err(none(format!("there is no source, stream or run {text:?}; a run's id needs at least its first 8 digits")));
+    }
+    let mut found = Vec::new();
+    for chain in &chains {
+        let view = ledger.chain(chain)?;
+        found.extend(view.attested.into_iter().filter(|a| a.statement.predicate.run.to_string().starts_with(text)));
+    }
+    match found.len() {
+        1 => Ok(found.remove(0)),
+        0 => Err(none(format!("there is no run {text:?}"))),
+        n => Err(none(format!("{n} runs begin with {text:?}: write more of the id"))),
+    }
+}
+
+/// Finds the snapshot that a text means.
+pub fn snapshot(ledger: &Ledger, text: &str) -> Result<Attested, CliError> {
+    let found = find(ledger, text, Some(Kind::Snapshot))?;
+    if found.statement.kind != Kind::Snapshot {
+        return Err(CliError::new(Exit::Usage, format!("{text:?} is a {}, not a snapshot", found.statement.kind)));
+    }
+    Ok(found)
+}

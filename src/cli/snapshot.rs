@@ -1,0 +1,147 @@
+//! `backstop snapshot`.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use clap::Args;
+use serde_json::json;
+
+use super::checkpoint::after_a_run;
+use super::context::{Context, level, threads};
+use super::exit::{CliError, Exit};
+use super::output::{DOUBT, GOOD, at_second, grouped, human_bytes};
+use crate::backup::{SnapshotJob, SnapshotReport, StateDir, snapshot};
+use crate::policy::{LoadedPolicy, SourcePolicy};
+use crate::source::{FilesOptions, FilesSource, PathGlobs};
+use crate::vault::Writer;
+use crate::vault::attestation::Outcome;
+use crate::vault::names::ShortName;
+
+#[derive(Args)]
+pub struct SnapshotArgs {
+    /// The sources; all of them unless said
+    #[arg(value_name = "SOURCE")]
+    sources: Vec<String>,
+}
+
+pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Exit, CliError> {
+    let (writer, policy) = context.writer()?;
+    let names: Vec<&String> = if args.sources.is_empty() { policy.policy.sources.keys().collect() } else { args.sources.iter().collect() };
+    if names.is_empty() {
+        return Err(
+            CliError::new(Exit::Usage, "the policy names no source").hint(format!("add one under `sources` in {}", policy.file.display()))
+        );
+    }
+    for name in &names {
+        known(&policy, name)?;
+    }
+    let mut worst = Exit::Done;
+    let mut first_error = None;
+    for name in names {
+        let source = known(&policy, name)?;
+        match one(context, &writer, &policy, name, source) {
+            Ok(Outcome::Partial) => worst = Exit::Partial,
+            Ok(_) => {}
+            // The other sources are captured all the same.
+            Err(error) if first_error.is_some() => context.output.error(&error),
+            Err(error) => {
+                context.output.note(format!("{name} failed; the other sources go on"));
+                first_error = Some(error);
+            }
+        }
+    }
+    if let Some(error) = first_error {
+        return Err(error);
+    }
+    after_a_run(context, &writer, &policy);
+    Ok(worst)
+}
+
+fn known<'a>(policy: &'a LoadedPolicy, name: &str) -> Result<&'a SourcePolicy, CliError> {
+    let missing = || {
+        let names: Vec<&str> = policy.policy.sources.keys().map(String::as_str).collect();
+        CliError::new(Exit::Usage, format!("the policy has no source {name:?}")).hint(super::select::there_are(&names))
+    };
+    policy.policy.sources.get(name).map(|s| &s.value).ok_or_else(missing)
+}
+
+fn one(context: &Context, writer: &Writer, policy: &LoadedPolicy, name: &str, source: &SourcePolicy) -> Result<Outcome, CliError> {
+    let begun = Instant::now();
+    let usage = |message: String| CliError::new(Exit::Usage, message);
+    let short: ShortName = name.parse().map_err(|e| usage(format!("{e}")))?;
+    let Some(files) = &source.files else { return Err(usage(format!("the source {name} has no kind"))) };
+    let globs = |list: &[serde_saphyr::Spanned<String>]| {
+        let patterns: Vec<String> = list.iter().map(|p| p.value.clone()).collect();
+        PathGlobs::new(&patterns).map_err(|e| usage(format!("{name}: {e}")))
+    };
+    let tree = FilesSource::new(FilesOptions {
+        root: policy.path(&files.path.value),
+        include: globs(&files.include)?,
+        exclude: globs(&files.exclude)?,
+    });
+    let dir = Context::state_dir(policy);
+    let state = StateDir::open(&dir, writer.ledger.trust().vault(), name)
+        .map_err(|e| CliError::new(Exit::Failed, format!("cannot use the state directory {}: {e}", dir.display())))?;
+    let progress = context.output.monitor(name);
+    let report = snapshot(&SnapshotJob {
+        name: &short,
+        source: &tree,
+        container: source.container(),
+        epoch: source.epoch,
+        metadata: source.metadata(),
+        writer,
+        policy: &policy.bytes,
+        state: &state,
+        level: level(policy),
+        threads: threads(),
+        monitor: &progress,
+    });
+    progress.finish();
+    let report = report?;
+    tell(context, name, &report, begun.elapsed().as_secs_f64());
+    Ok(report.outcome)
+}
+
+fn tell(context: &Context, name: &str, report: &SnapshotReport, seconds: f64) {
+    let output = context.output;
+    let collections: BTreeMap<_, _> = report
+        .collections
+        .iter()
+        .map(|c| (&c.name, json!({ "outcome": c.outcome, "count": c.count, "as_of": c.as_of, "error_code": c.error_code })))
+        .collect();
+    output.json(&json!({
+        "run": report.run, "chain": report.chain, "sequence": report.sequence, "source": name, "kind": report.kind,
+        "outcome": report.outcome, "captured": report.captured, "entries": report.entries, "changed": report.changed,
+        "deleted": report.deleted, "read_bytes": report.read_bytes, "stored_bytes": report.stored_bytes,
+        "objects": report.objects, "adopted_objects": report.adopted, "tree_sha256": report.tree_sha256,
+        "collections": collections, "lock_until": report.lock_until, "duration_seconds": seconds,
+    }));
+    let style = if report.outcome == Outcome::Complete { GOOD } else { DOUBT };
+    let locked = report.lock_until.map_or_else(|| "not locked".to_owned(), |until| format!("locked until {}", at_second(until)));
+    output.say(format!(
+        "{style}{name}: {} {} {}{style:#}  {} entries, {} changed, {} deleted; read {}, stored {} in {} objects; {locked}; {seconds:.1} s",
+        report.outcome,
+        report.kind,
+        report.run,
+        grouped(report.entries),
+        grouped(report.changed),
+        grouped(report.deleted),
+        human_bytes(report.read_bytes),
+        human_bytes(report.stored_bytes),
+        report.objects,
+    ));
+    if let Some(why) = report.why_base {
+        output.note(format!("a base, because {why}"));
+    }
+    if report.adopted > 0 {
+        output.note(format!("{} objects of an interrupted run were adopted", report.adopted));
+    }
+    // A tree that empties overnight is more often a missing mount than a decision.
+    if report.deleted > 10 && report.deleted > report.entries {
+        output.warn(format!(
+            "{name}: {} of {} records are gone since the last snapshot; the earlier snapshots hold them",
+            grouped(report.deleted),
+            grouped(report.deleted + report.entries)
+        ));
+    }
+}

@@ -1,0 +1,23 @@
+//! Backup and disaster recovery for an Azure PIM estate.
+//!
+//! The map, and which way dependencies point:
+//!
+//! ```text
+//! cli ─▶ backup, restore, verify ─▶ vault, source ─▶ store, path, observe
+//!   └──▶ policy ─────────────────────┘
+//! ```
+//!
+//! A **backup** moves records from a **source** into a **vault**, which keeps them in a **store**. A
+//! **restore** moves them back. **Verify** proves that it works. The **policy** says what should happen;
+//! **observe** is told what does. `tests/house.rs` holds the arrows to this picture.
+
+pub mod backup;
+pub mod cli;
+pub mod observe;
+pub mod path;
+pub mod policy;
+pub mod restore;
+pub mod source;
+pub mod store;
+pub mod vault;
+pub mod verify;

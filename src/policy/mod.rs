@@ -1,0 +1,67 @@
+//! The policy: what should happen, as one YAML file.
+//!
+//! It promises that whatever is wrong is said with line, column and, where there is one, the nearest right
+//! spelling. No secret is ever in a policy. What this version cannot do is refused, not ignored.
+
+mod check;
+mod model;
+mod problem;
+mod schedule;
+
+use std::path::{Path, PathBuf};
+
+use crate::store::Sha256;
+
+pub use check::check;
+pub use model::{
+    Encryption, FilesPolicy, ImportPolicy, JobPolicy, LocalVault, LockPolicy, NotInThisVersion, Objectives, Policy, Signing, SourcePolicy,
+    StreamPolicy, VaultPolicy, parse_duration, schema,
+};
+pub use problem::{PolicyError, Problem, Severity};
+pub use schedule::next_due;
+
+/// A policy as it was read from a file.
+#[derive(Debug, Clone)]
+pub struct LoadedPolicy {
+    /// The file.
+    pub file: PathBuf,
+    /// Its bytes, which attestations name by digest.
+    pub bytes: Vec<u8>,
+    /// What it says.
+    pub policy: Policy,
+    /// What should be mended but does not stop anything.
+    pub warnings: Vec<Problem>,
+}
+
+impl LoadedPolicy {
+    /// Reads and checks a policy.
+    pub fn load(file: &Path) -> Result<Self, PolicyError> {
+        let bytes = std::fs::read(file).map_err(|source| PolicyError::Read { file: file.to_owned(), source })?;
+        Self::from_bytes(file, bytes)
+    }
+
+    /// Checks a policy's bytes as if they stood in `file`.
+    pub fn from_bytes(file: &Path, bytes: Vec<u8>) -> Result<Self, PolicyError> {
+        let invalid = |problems| PolicyError::Invalid { file: file.to_owned(), problems };
+        let Ok(text) = std::str::from_utf8(&bytes) else {
+            return Err(invalid(vec![Problem::general("the file is not UTF-8 text")]));
+        };
+        let policy = model::parse(text).map_err(|problem| invalid(vec![*problem]))?;
+        let base = file.parent().unwrap_or(Path::new("")).to_owned();
+        let (errors, warnings): (Vec<_>, Vec<_>) = check(&policy, text, &base).into_iter().partition(|p| p.severity == Severity::Error);
+        if !errors.is_empty() {
+            return Err(invalid(errors));
+        }
+        Ok(Self { file: file.to_owned(), bytes, policy, warnings })
+    }
+
+    /// The digest that attestations name.
+    pub fn sha256(&self) -> Sha256 {
+        Sha256::of(&self.bytes)
+    }
+
+    /// A path of the policy, which is relative to the policy's own directory.
+    pub fn path(&self, text: &str) -> PathBuf {
+        self.file.parent().unwrap_or(Path::new("")).join(text.strip_prefix("./").unwrap_or(text))
+    }
+}

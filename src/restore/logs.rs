@@ -1,0 +1,291 @@
+//! Events of a window, in time order, each id once, in bounded memory.
+//!
+//! The same id with other bytes is a new version of the event; the newest (by sequence, then line) is
+//! given, or all of them. Bytes that were sealed again in a later run count from their first sealing. An
+//! event without a time stands at the time of the event before it in its object.
+
+use std::collections::HashSet;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::Path;
+
+use jiff::Timestamp;
+
+use super::sort::Sorter;
+use super::tree::{with_causes, wrong_identity};
+use super::{Failed, RestoreError};
+use crate::observe::{Event, Monitor};
+use crate::source::import::{EventKey, Pointers, event_key};
+use crate::store::Sha256;
+use crate::vault::attestation::{CheckpointDetails, ExportDetails, Kind, LogSpan, ObjectRef, Outcome};
+use crate::vault::keys::Identities;
+use crate::vault::names::ChainName;
+use crate::vault::seal::{self, MAX_PAYLOAD};
+use crate::vault::segment::Limited;
+use crate::vault::{Attested, Ledger};
+
+/// Memory for sorting, in bytes.
+const SORT_BUDGET: usize = 48 << 20;
+/// The longest event, in bytes.
+const MAX_EVENT: u64 = 64 << 20;
+
+/// Which events are restored.
+pub struct LogsJob<'a> {
+    /// The vault.
+    pub ledger: &'a Ledger,
+    /// What opens it.
+    pub identities: &'a Identities,
+    /// The stream's chain.
+    pub chain: &'a ChainName,
+    /// First instant.
+    pub from: Timestamp,
+    /// First instant after the window.
+    pub to: Timestamp,
+    /// Only what was sealed up to this number of the stream's chain; see [`known_at`].
+    pub as_of: Option<u64>,
+    /// Every version of each event.
+    pub all_versions: bool,
+    /// Where sorting spills to.
+    pub temporary: &'a Path,
+    /// Who listens.
+    pub monitor: &'a dyn Monitor,
+}
+
+/// What was restored.
+#[derive(Debug, Default)]
+pub struct LogsReport {
+    /// Events given.
+    pub events: u64,
+    /// Earlier versions and repetitions left out.
+    pub superseded: u64,
+    /// Objects opened.
+    pub objects_read: u64,
+    /// What could not be read.
+    pub failed: Vec<Failed>,
+}
+
+/// One attested object of events.
+#[derive(Debug, Clone)]
+pub struct LogObject {
+    /// The object.
+    pub object: ObjectRef,
+    /// What the attestation says is in it.
+    pub span: LogSpan,
+    /// The run's number on the chain.
+    pub sequence: u64,
+    /// Where ids and times are.
+    pub pointers: Pointers,
+}
+
+/// The last number of a stream's chain that was known when a run was made.
+///
+/// A run of the chain itself says so by its own number; one of another chain by the heads of the newest
+/// checkpoint before it, and where there is none, by when the attestations were finished.
+pub fn known_at(ledger: &Ledger, chain: &ChainName, run: &Attested) -> Result<u64, RestoreError> {
+    let predicate = &run.statement.predicate;
+    if predicate.chain == *chain {
+        return Ok(predicate.sequence);
+    }
+    let before = |a: &Attested| a.statement.kind == Kind::Checkpoint && a.statement.predicate.finished <= predicate.finished;
+    let checkpoints = ledger.chain_until(&ChainName::checkpoint(), before)?;
+    let newest = checkpoints.attested.iter().rev().find(|a| before(a));
+    if let Some(details) = newest.and_then(|a| a.statement.predicate.details::<CheckpointDetails>().ok()) {
+        return Ok(details.heads.iter().find(|h| h.chain == *chain).map_or(0, |h| h.sequence));
+    }
+    let finished = |a: &Attested| a.statement.predicate.finished <= predicate.finished;
+    let view = ledger.chain_until(chain, finished)?;
+    Ok(view.attested.iter().rev().find(|a| finished(a)).map_or(0, Attested::sequence))
+}
+
+/// Every object of a stream that a valid attestation names, up to a number of its chain, in the order in
+/// which versions count.
+pub fn log_objects(ledger: &Ledger, chain: &ChainName, as_of: Option<u64>) -> Result<Vec<LogObject>, RestoreError> {
+    let view = ledger.chain(chain)?;
+    let until = as_of.unwrap_or(u64::MAX);
+    let mut out = Vec::new();
+    for attested in view.attested.iter().filter(|a| a.sequence() <= until && a.statement.kind == Kind::Export) {
+        let predicate = &attested.statement.predicate;
+        if predicate.outcome == Outcome::Failed {
+            continue;
+        }
+        let details: ExportDetails = predicate.details().map_err(|e| RestoreError::Nothing(format!("{}: {e}", attested.name)))?;
+        let pointers = Pointers::new(details.id.to_list(), details.time.to_list())
+            .map_err(|e| RestoreError::Nothing(format!("{}: {e}", attested.name)))?;
+        let mut own: Vec<LogObject> = predicate
+            .objects
+            .iter()
+            .filter(|o| o.name.starts_with("audit-logs/"))
+            .map(|object| {
+                let said = details.spans.iter().find(|s| s.name == object.name).cloned();
+                let span = said.unwrap_or(LogSpan { name: object.name.clone(), first: None, last: None, count: 0 });
+                LogObject { object: object.clone(), span, sequence: attested.sequence(), pointers: pointers.clone() }
+            })
+            .collect();
+        // Late ones are read after the main ones.
+        // A number that outgrew its four digits makes its name longer.
+        own.sort_by_key(|o| (o.object.name.contains("-late-"), o.object.name.len(), o.object.name.clone()));
+        out.extend(own);
+    }
+    Ok(out)
+}
+
+/// Gives each line of an object of events with its key and number from 0.
+pub fn read_log_object(
+    ledger: &Ledger,
+    identities: &Identities,
+    log: &LogObject,
+    mut each: impl FnMut(&[u8], EventKey, u64) -> io::Result<()>,
+) -> Result<(), RestoreError> {
+    let name = &log.object.name;
+    let bytes = ledger.read_object(name, &log.object.sha256, log.object.size)?;
+    let plain = seal::open(bytes.as_slice(), identities).map_err(|e| wrong_identity(e, ledger, name))?;
+    let mut input = BufReader::with_capacity(1 << 17, Limited::new(plain, MAX_PAYLOAD));
+    let damaged = |what: String| RestoreError::Nothing(what);
+    let mut line = Vec::new();
+    let mut number = 0;
+    loop {
+        line.clear();
+        let n = io::Read::take(&mut input, MAX_EVENT).read_until(b'\n', &mut line).map_err(|e| damaged(e.to_string()))?;
+        if n == 0 {
+            return Ok(());
+        }
+        if line.pop() != Some(b'\n') {
+            return Err(damaged(format!("line {} has no end", number + 1)));
+        }
+        let key = event_key(&line, &log.pointers).map_err(|e| damaged(format!("line {}: {e}", number + 1)))?;
+        each(&line, key, number).map_err(|source| RestoreError::Write {
+            operation: "write",
+            path: "the temporary directory".into(),
+            source,
+        })?;
+        number += 1;
+    }
+}
+
+/// Writes the events of a window to `out`, one a line.
+pub fn restore_logs(job: &LogsJob<'_>, out: &mut dyn Write) -> Result<LogsReport, RestoreError> {
+    let spill = |source| RestoreError::Write { operation: "sort in", path: job.temporary.to_owned(), source };
+    let mut report = LogsReport::default();
+    let mut by_id = Sorter::new(job.temporary, SORT_BUDGET);
+    let overlaps = |span: &LogSpan| match (span.first, span.last) {
+        (Some(first), Some(last)) => first < job.to && last >= job.from,
+        _ => true,
+    };
+    for (ordinal, log) in log_objects(job.ledger, job.chain, job.as_of)?.iter().enumerate() {
+        if log.span.count == 0 && log.object.size == 0 || !overlaps(&log.span) {
+            continue;
+        }
+        report.objects_read += 1;
+        let mut current = log.span.first.unwrap_or(Timestamp::UNIX_EPOCH);
+        let read = read_log_object(job.ledger, job.identities, log, |line, key, number| {
+            current = key.time.unwrap_or(current);
+            if current < job.from || current >= job.to {
+                return Ok(());
+            }
+            let identity = match &key.id {
+                Some(id) => Sha256::of(id.as_bytes()),
+                None => Sha256::of(format!("{} {number}", log.object.sha256).as_bytes()),
+            };
+            // Identity, then the order in which versions count.
+            let mut sort_key = identity.0[..16].to_vec();
+            sort_key.extend(log.sequence.to_be_bytes());
+            sort_key.extend((ordinal as u64).to_be_bytes());
+            sort_key.extend(number.to_be_bytes());
+            let mut value = order_of(current).to_vec();
+            value.extend_from_slice(line);
+            by_id.push(&sort_key, &value)
+        });
+        match read {
+            Ok(()) => {}
+            Err(e @ (RestoreError::WrongIdentity { .. } | RestoreError::Write { .. })) => return Err(e),
+            Err(e) => report.failed.push(Failed::object(
+                &log.object.name,
+                format!("{} events of {}: {}", log.span.count, span_text(&log.span), with_causes(&e)),
+            )),
+        }
+        job.monitor.event(Event::Done { records: log.span.count, bytes: log.object.size });
+    }
+    let mut by_time = Sorter::new(job.temporary, SORT_BUDGET);
+    let mut group = Versions { all: job.all_versions, ..Versions::default() };
+    by_id
+        .finish(|key, value| {
+            if group.identity != key[..16] {
+                group.give(&mut by_time)?;
+                group.identity = key[..16].to_vec();
+            }
+            group.take(key, value, &mut by_time, &mut report.superseded)
+        })
+        .map_err(spill)?;
+    group.give(&mut by_time).map_err(spill)?;
+    by_time
+        .finish(|_, line| {
+            report.events += 1;
+            out.write_all(line)?;
+            out.write_all(b"\n")
+        })
+        .map_err(|source| RestoreError::Write { operation: "write", path: "the output".into(), source })?;
+    Ok(report)
+}
+
+fn span_text(span: &LogSpan) -> String {
+    match (span.first, span.last) {
+        (Some(first), Some(last)) => format!("{first} to {last}"),
+        _ => "an unknown span".into(),
+    }
+}
+
+/// An instant as bytes that sort like it.
+fn order_of(at: Timestamp) -> [u8; 16] {
+    at.as_nanosecond().wrapping_add(i128::MIN).to_be_bytes()
+}
+
+/// The versions of one event, in the order in which they count.
+#[derive(Default)]
+struct Versions {
+    all: bool,
+    identity: Vec<u8>,
+    /// Bytes sealed by earlier runs than the one at hand.
+    earlier: HashSet<Sha256>,
+    /// Bytes sealed by the run at hand.
+    current: HashSet<Sha256>,
+    sequence: Vec<u8>,
+    newest: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Versions {
+    fn take(&mut self, key: &[u8], value: &[u8], out: &mut Sorter, superseded: &mut u64) -> io::Result<()> {
+        let sequence = &key[16..24];
+        if self.sequence != sequence {
+            self.sequence = sequence.to_vec();
+            let current = std::mem::take(&mut self.current);
+            self.earlier.extend(current);
+        }
+        let digest = Sha256::of(&value[16..]);
+        if self.earlier.contains(&digest) {
+            *superseded += 1;
+            return Ok(());
+        }
+        self.current.insert(digest);
+        if self.all {
+            return push(out, key, value);
+        }
+        *superseded += u64::from(self.newest.replace((key.to_vec(), value.to_vec())).is_some());
+        Ok(())
+    }
+
+    fn give(&mut self, out: &mut Sorter) -> io::Result<()> {
+        self.earlier.clear();
+        self.current.clear();
+        self.sequence.clear();
+        match self.newest.take() {
+            Some((key, value)) => push(out, &key, &value),
+            None => Ok(()),
+        }
+    }
+}
+
+/// By time, then by the order in which versions count.
+fn push(out: &mut Sorter, key: &[u8], value: &[u8]) -> io::Result<()> {
+    let mut by_time = value[..16].to_vec();
+    by_time.extend_from_slice(&key[16..]);
+    out.push(&by_time, &value[16..])
+}

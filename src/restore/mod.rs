@@ -1,0 +1,98 @@
+//! From the vault to elsewhere: records and evidence into a directory, events of a window, the difference
+//! of two snapshots.
+//!
+//! It promises: nothing is written outside the target, nothing unverified is written at all, and what
+//! could not be recovered is named while the rest is. Only objects that a valid attestation names are
+//! ever opened.
+
+mod diff;
+mod files;
+mod logs;
+mod members;
+mod place;
+pub(crate) mod sort;
+mod tree;
+
+use std::path::PathBuf;
+
+use crate::store::StoreError;
+use crate::vault::LedgerError;
+use crate::vault::manifest::ManifestError;
+use crate::vault::names::RunId;
+use crate::vault::seal::SealError;
+
+pub use diff::{AttributeChange, Change, DiffReport, RecordChange, diff};
+pub use files::{FilesJob, FilesReport, restore_files};
+pub use logs::{LogObject, LogsJob, LogsReport, known_at, log_objects, read_log_object, restore_logs};
+pub use members::{Members, SegmentRead, Wanted, read_segment};
+pub use tree::{Lineage, TreeInfo, open_manifest, read_tree, snapshot_of};
+
+/// Something that could not be recovered.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Failed {
+    /// The record, if it can be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The object that is to blame, if one is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub object: Option<String>,
+    /// Why.
+    pub message: String,
+}
+
+impl Failed {
+    fn record(path: &str, object: Option<&str>, message: impl Into<String>) -> Self {
+        Self { path: Some(path.to_owned()), object: object.map(str::to_owned), message: message.into() }
+    }
+
+    fn object(object: &str, message: impl Into<String>) -> Self {
+        Self { path: None, object: Some(object.to_owned()), message: message.into() }
+    }
+}
+
+/// Why a restore could not even begin, or not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// There is no such snapshot.
+    #[error("the run {0} is not a snapshot that this vault attests")]
+    NoSnapshot(RunId),
+    /// The snapshot failed when it was made.
+    #[error("the run {0} failed when it was made and holds nothing that counts")]
+    FailedRun(RunId),
+    /// No identity opens the sealed objects.
+    #[error("none of the identities opens {object}; the vault is sealed to {}", recipients.join(", "))]
+    WrongIdentity {
+        /// What was tried.
+        object: String,
+        /// The vault's recipients.
+        recipients: Vec<String>,
+    },
+    /// Nothing could be opened.
+    #[error("nothing of the snapshot can be recovered: {0}")]
+    Nothing(String),
+    /// The target is in the way.
+    #[error("{} is not empty: restore into a new directory, or say --overwrite to replace what is there", .0.display())]
+    TargetNotEmpty(PathBuf),
+    /// Writing failed.
+    #[error("cannot {operation} {}", path.display())]
+    Write {
+        /// What was tried.
+        operation: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// The store did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The ledger cannot be read.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// Opening failed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// A manifest cannot be read.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+}

@@ -1,0 +1,203 @@
+//! Objects with locks.
+//!
+//! A store keeps named, immutable objects: each is created once, with create-if-absent, under a lock
+//! that the store itself enforces. It knows nothing of what the objects mean; names come from `vault`.
+//! It never reports a lock that it did not read back.
+
+mod digest;
+mod local;
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub use digest::{HashingReader, Sha256};
+pub use local::{LocalStore, LocalStoreOptions, clear_immutable};
+
+/// Where instants come from, so that seven years pass in a test.
+pub trait Clock: Send + Sync {
+    /// The present instant.
+    fn now(&self) -> Timestamp;
+}
+
+/// The machine's own clock.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+}
+
+/// How an object is locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum LockMode {
+    /// Nobody can shorten or lift the lock before its instant.
+    #[default]
+    Locked,
+    /// The lock holds until somebody with the right lifts it: for trials.
+    Unlocked,
+    /// No lock at all: every report says so.
+    None,
+}
+
+/// Who enforces a lock, as measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EnforcedBy {
+    /// The kernel's immutable flag stands on the file.
+    Kernel,
+    /// Only this program and the file's mode respect it.
+    Advisory,
+    /// The storage service refuses.
+    Service,
+}
+
+/// A lock as the store answered it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockState {
+    /// How the object is locked.
+    pub mode: LockMode,
+    /// Until when, in whole seconds; absent when there is no lock.
+    pub until: Option<Timestamp>,
+    /// Who enforces it.
+    pub enforced_by: EnforcedBy,
+}
+
+/// A lock as it is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LockRequest {
+    /// How.
+    pub mode: LockMode,
+    /// Until when, in whole seconds.
+    pub until: Timestamp,
+}
+
+/// What one object is, from a listing.
+#[derive(Debug, Clone)]
+pub struct ObjectInfo {
+    /// Logical name: `container/…`.
+    pub name: String,
+    /// Stored bytes.
+    pub size: u64,
+    /// The digest recorded beside the object when it was written; not a proof of its bytes.
+    pub recorded_sha256: Option<Sha256>,
+    /// The store's version id, where it has versions.
+    pub version: Option<String>,
+    /// The lock as it stands.
+    pub lock: Option<LockState>,
+}
+
+/// What the store answered to a successful creation.
+#[derive(Debug, Clone)]
+pub struct Receipt {
+    /// The store's version id, where it has versions.
+    pub version: Option<String>,
+    /// The lock, read back.
+    pub lock: LockState,
+}
+
+/// The bytes of an object to be created.
+#[derive(Debug, Clone, Copy)]
+pub enum Body<'a> {
+    /// In memory.
+    Bytes(&'a [u8]),
+    /// A finished file.
+    File(&'a Path),
+}
+
+/// Why a store could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Create-if-absent met an object of that name.
+    #[error("{name} exists already")]
+    AlreadyExists {
+        /// The object.
+        name: String,
+    },
+    /// There is no such object.
+    #[error("{name} does not exist in the store")]
+    NotFound {
+        /// The object.
+        name: String,
+    },
+    /// The store does not take the lock that was asked for.
+    #[error("the store refuses the lock on {name}: {reason}")]
+    LockRefused {
+        /// The object.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// The name is not one that this store can hold.
+    #[error("{name:?} is not a name that this store can hold")]
+    BadName {
+        /// The name as given.
+        name: String,
+    },
+    /// The store's place is missing.
+    #[error("there is no vault at {}", path.display())]
+    NoStore {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// The disk is full.
+    #[error("no space is left on the device that holds {}", path.display())]
+    NoSpace {
+        /// The place.
+        path: PathBuf,
+    },
+    /// The operating system refused.
+    #[error("cannot {operation} {}", path.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+}
+
+/// A place that holds objects and enforces locks.
+///
+/// Every method may be called from many threads.
+pub trait Store: Send + Sync {
+    /// Creates an object if its name is free, with its lock, and answers with the lock as read back.
+    /// `sha256` is the digest of `body`, recorded beside the object. The object is durable on return.
+    fn put(&self, name: &str, body: Body<'_>, sha256: &Sha256, lock: &LockRequest) -> Result<Receipt, StoreError>;
+
+    /// Opens an object's bytes for reading.
+    fn open(&self, name: &str) -> Result<Box<dyn Read + Send>, StoreError>;
+
+    /// What is known of one object, or `None`.
+    fn head(&self, name: &str) -> Result<Option<ObjectInfo>, StoreError>;
+
+    /// Every object whose name begins with `prefix` (a container or a folder in it, ending in `/`), in order of name.
+    fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError>;
+
+    /// Locks an object for longer. A lock is never shortened.
+    fn extend_lock(&self, name: &str, lock: &LockRequest) -> Result<LockState, StoreError>;
+
+    /// The store's own clock.
+    fn now(&self) -> Result<Timestamp, StoreError>;
+
+    /// Where it is, for people.
+    fn describe(&self) -> String;
+
+    /// Whole content of an object, refused beyond `limit` bytes.
+    fn read(&self, name: &str, limit: u64) -> Result<Vec<u8>, StoreError> {
+        let mut bytes = Vec::new();
+        let read = self.open(name)?.take(limit + 1).read_to_end(&mut bytes);
+        let io = |source| StoreError::Io { operation: "read", path: PathBuf::from(name), source };
+        read.map_err(io)?;
+        if bytes.len() as u64 > limit {
+            return Err(io(std::io::Error::other(format!("it is larger than {limit} bytes"))));
+        }
+        Ok(bytes)
+    }
+}

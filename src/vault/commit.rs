@@ -1,0 +1,272 @@
+//! Committing: the one way in which a run becomes part of the vault.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::attestation::{Agent, Kind, ObjectRef, Outcome, Predicate, RetentionBy, Statement, Subject, SubjectDigest};
+use super::dsse::Envelope;
+use super::epoch::{Grace, locked_until};
+use super::keys::{Recipients, Signer};
+use super::ledger::{Attested, ChainView, Ledger, LedgerError};
+use super::names::{ChainName, Container, RunId};
+use crate::store::{Body, Clock, LockMode, LockRequest, Receipt, Sha256, Store, StoreError};
+
+/// The largest difference between the agent's clock and the store's, in seconds.
+const MAX_SKEW_SECONDS: i64 = 300;
+/// How often a commit tries the next number.
+const MAX_TRIES: usize = 1000;
+
+/// Everything that a run writes with.
+pub struct Writer {
+    /// The vault.
+    pub ledger: Ledger,
+    /// Who signs.
+    pub signer: Signer,
+    /// Which program on which host.
+    pub agent: Agent,
+    /// The agent's own clock.
+    pub clock: Arc<dyn Clock>,
+    /// The policy's digest.
+    pub policy_sha256: Sha256,
+    /// Retention by container.
+    pub retention: RetentionBy,
+    /// Grace after an epoch.
+    pub grace: Grace,
+    /// Whom everything is sealed to.
+    pub recipients: Recipients,
+    /// How objects are locked.
+    pub lock_mode: LockMode,
+}
+
+/// A run that is ready to be committed.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// What it is.
+    pub kind: Kind,
+    /// On which chain.
+    pub chain: ChainName,
+    /// The run.
+    pub run: RunId,
+    /// When it began, by the store's clock.
+    pub started: Timestamp,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What it wrote or adopted.
+    pub objects: Vec<ObjectRef>,
+    /// What its kind adds.
+    pub details: Map<String, Value>,
+}
+
+impl Draft {
+    /// Puts the details of its kind into a draft.
+    pub fn with_details(mut self, details: &impl Serialize) -> Result<Self, CommitError> {
+        match serde_json::to_value(details) {
+            Ok(Value::Object(map)) => self.details = map,
+            Ok(_) => {}
+            Err(e) => return Err(CommitError::Encode(e)),
+        }
+        Ok(self)
+    }
+}
+
+/// A committed run.
+#[derive(Debug, Clone)]
+pub struct Committed {
+    /// Its number.
+    pub sequence: u64,
+    /// Digest of its envelope.
+    pub sha256: Sha256,
+    /// When, by the store's clock.
+    pub finished: Timestamp,
+    /// The stored envelope's lock and size.
+    pub envelope: ObjectRef,
+}
+
+/// Why a run was not committed.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// The store did not do what it was asked.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The chain cannot be read.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The run no longer makes sense.
+    #[error("the run drops out: {0}")]
+    Dropped(String),
+    /// The clocks disagree.
+    #[error(
+        "this machine's clock says {agent}, the store's {store}: they differ by more than 5 minutes, and a lock would end at a wrong instant"
+    )]
+    Skew {
+        /// The agent's instant.
+        agent: Timestamp,
+        /// The store's instant.
+        store: Timestamp,
+    },
+    /// The clock went back.
+    #[error("the store's clock says {now}, before the end of the last run on this chain ({finished})")]
+    ClockBack {
+        /// The store's instant.
+        now: Timestamp,
+        /// The newest attestation's end.
+        finished: Timestamp,
+    },
+    /// A lock would be absurdly long.
+    #[error("a lock until {until} would last longer than retention, grace and one epoch, and could never be taken back")]
+    LockTooLong {
+        /// The instant.
+        until: Timestamp,
+    },
+    /// The store locked less than it was asked to.
+    #[error("the store answered a lock on {name} until {answered}, not until {asked}: what is not locked is no backup")]
+    LockNotKept {
+        /// The object.
+        name: String,
+        /// The answer.
+        answered: String,
+        /// The wish.
+        asked: Timestamp,
+    },
+    /// The statement cannot be encoded.
+    #[error("the attestation cannot be encoded")]
+    Encode(#[source] serde_json::Error),
+    /// Every number was taken.
+    #[error("no free number was found on the chain {0} in a thousand tries")]
+    NoNumber(ChainName),
+}
+
+impl Writer {
+    /// The store's clock, once it agrees with the agent's.
+    pub fn now(&self) -> Result<Timestamp, CommitError> {
+        let (agent, store) = (self.clock.now(), self.ledger.store().now()?);
+        if (agent.as_second() - store.as_second()).abs() > MAX_SKEW_SECONDS {
+            return Err(CommitError::Skew { agent, store });
+        }
+        Ok(store)
+    }
+
+    /// The lock of an object of a container whose period ends at `from`.
+    pub fn lock_from(&self, container: Container, from: Timestamp) -> LockRequest {
+        LockRequest { mode: self.lock_mode, until: locked_until(from, self.retention.of(container), self.grace) }
+    }
+
+    /// Creates an object under a lock, and holds the store to its answer.
+    pub fn put(&self, name: &str, body: Body<'_>, sha256: &Sha256, size: u64, lock: &LockRequest) -> Result<ObjectRef, CommitError> {
+        let now = self.ledger.store().now()?;
+        let container = Container::of(name).unwrap_or(Container::Attestations);
+        // One epoch is at most a year, and a leap day or two.
+        let longest = locked_until(now, self.retention.of(container), Grace { days: self.grace.days.saturating_add(368) });
+        if lock.mode != LockMode::None && lock.until > longest {
+            return Err(CommitError::LockTooLong { until: lock.until });
+        }
+        let Receipt { version, lock: state } = self.ledger.store().put(name, body, sha256, lock)?;
+        if lock.mode != LockMode::None && (state.mode != lock.mode || state.until.is_none_or(|until| until < lock.until)) {
+            let answered = state.until.map_or_else(|| "no instant".to_owned(), |until| until.to_string());
+            return Err(CommitError::LockNotKept { name: name.to_owned(), answered, asked: lock.until });
+        }
+        Ok(ObjectRef { name: name.to_owned(), sha256: *sha256, size, version, lock: state })
+    }
+
+    /// Signs and commits a run at the lowest free number after the chain's head.
+    ///
+    /// `still` is asked before each try whether the run still makes sense on the chain as it now is; it must
+    /// have been given enough of the chain by `enough` (see [`Ledger::chain_until`]).
+    pub fn commit(
+        &self,
+        draft: &Draft,
+        mut enough: impl FnMut(&Attested) -> bool,
+        mut still: impl FnMut(&ChainView) -> Result<(), CommitError>,
+    ) -> Result<Committed, CommitError> {
+        for _ in 0..MAX_TRIES {
+            let view = self.ledger.chain_until(&draft.chain, &mut enough)?;
+            still(&view)?;
+            let now = self.now()?;
+            let head = view.head();
+            if let Some(head) = head
+                && now < head.statement.predicate.finished
+            {
+                return Err(CommitError::ClockBack { now, finished: head.statement.predicate.finished });
+            }
+            let after = head.map_or(0, Attested::sequence);
+            let mut sequence = after + 1;
+            let mut skipped = Vec::new();
+            while view.voids.iter().any(|v| v.sequence == sequence) {
+                skipped.push(sequence);
+                sequence += 1;
+            }
+            let previous = head.map_or_else(|| self.ledger.trust().genesis(), |h| h.sha256);
+            match self.put_envelope(draft, sequence, Some(previous), skipped, now, head) {
+                Err(CommitError::Store(StoreError::AlreadyExists { .. })) => continue,
+                other => return other,
+            }
+        }
+        Err(CommitError::NoNumber(draft.chain.clone()))
+    }
+
+    fn put_envelope(
+        &self,
+        draft: &Draft,
+        sequence: u64,
+        previous: Option<Sha256>,
+        skipped: Vec<u64>,
+        finished: Timestamp,
+        head: Option<&Attested>,
+    ) -> Result<Committed, CommitError> {
+        let mut subject: Vec<Subject> =
+            draft.objects.iter().map(|o| Subject { name: o.name.clone(), digest: SubjectDigest { sha256: o.sha256 } }).collect();
+        if subject.is_empty() {
+            let genesis = || (ChainName::vault().envelope(1), self.ledger.trust().genesis());
+            let (name, sha256) = head.map_or_else(genesis, |h| (h.name.clone(), h.sha256));
+            subject.push(Subject { name, digest: SubjectDigest { sha256 } });
+        }
+        let predicate = Predicate {
+            vault: self.ledger.trust().vault().to_owned(),
+            chain: draft.chain.clone(),
+            sequence,
+            previous,
+            skipped,
+            run: draft.run,
+            agent: self.agent.clone(),
+            started: draft.started,
+            finished,
+            outcome: draft.outcome,
+            policy_sha256: self.policy_sha256,
+            retention: self.retention.clone(),
+            grace: self.grace,
+            recipients: self.recipients.fingerprint(),
+            objects: draft.objects.clone(),
+            details: draft.details.clone(),
+        };
+        let statement = Statement { kind: draft.kind, subject, predicate };
+        let bytes = Envelope::sign(&statement.to_bytes().map_err(CommitError::Encode)?, &self.signer);
+        let own = self.lock_from(Container::Attestations, finished);
+        let longest = draft.objects.iter().filter_map(|o| o.lock.until).max();
+        let lock = LockRequest { until: longest.map_or(own.until, |until| until.max(own.until)), ..own };
+        let sha256 = Sha256::of(&bytes);
+        let name = draft.chain.envelope(sequence);
+        let envelope = self.put_locked_like_subjects(&name, &bytes, &sha256, &lock)?;
+        Ok(Committed { sequence, sha256, finished, envelope })
+    }
+
+    /// An envelope may be locked as long as its subjects, whose locks were judged when they were written.
+    fn put_locked_like_subjects(&self, name: &str, bytes: &[u8], sha256: &Sha256, lock: &LockRequest) -> Result<ObjectRef, CommitError> {
+        let Receipt { version, lock } = self.ledger.store().put(name, Body::Bytes(bytes), sha256, lock)?;
+        Ok(ObjectRef { name: name.to_owned(), sha256: *sha256, size: bytes.len() as u64, version, lock })
+    }
+}
+
+/// Commits the very first attestation of a vault.
+pub(super) fn commit_genesis(
+    store: &dyn Store,
+    signer: &Signer,
+    statement: &Statement,
+    lock: &LockRequest,
+) -> Result<Vec<u8>, CommitError> {
+    let bytes = Envelope::sign(&statement.to_bytes().map_err(CommitError::Encode)?, signer);
+    store.put(&ChainName::vault().envelope(1), Body::Bytes(&bytes), &Sha256::of(&bytes), lock)?;
+    Ok(bytes)
+}

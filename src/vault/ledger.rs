@@ -1,0 +1,457 @@
+//! The ledger: every chain of attestations, read and judged without a key.
+//!
+//! It promises that each [`Attested`] was signed by a key that was valid for it. Missing and void numbers
+//! are told, not hidden; an envelope that a bundle still holds is taken from there.
+
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, HashMap};
+use std::io::BufRead;
+use std::ops::RangeInclusive;
+use std::sync::{Arc, OnceLock};
+
+use super::attestation::{CheckpointDetails, HealDetails, Kind, Statement};
+use super::dsse::MAX_ENVELOPE;
+use super::keys::Role;
+use super::names::{ChainName, VAULT_JSON};
+use super::trust::{Anchor, Trust, TrustError, VoidReason};
+use crate::store::{LockState, Sha256, Store, StoreError};
+
+/// One valid attestation.
+#[derive(Debug, Clone)]
+pub struct Attested {
+    /// The envelope's logical name.
+    pub name: String,
+    /// Digest of the envelope's bytes.
+    pub sha256: Sha256,
+    /// What it says.
+    pub statement: Statement,
+    /// Whose role signed it.
+    pub role: Role,
+    /// The envelope's own lock, from the listing.
+    pub lock: Option<LockState>,
+    /// The store's copy is missing or damaged; this one is from a checkpoint's bundle.
+    pub from_bundle: bool,
+}
+
+impl Attested {
+    /// Its number.
+    pub fn sequence(&self) -> u64 {
+        self.statement.predicate.sequence
+    }
+}
+
+/// A number that holds something that is not a valid envelope.
+#[derive(Debug, Clone)]
+pub struct Void {
+    /// The number.
+    pub sequence: u64,
+    /// The object.
+    pub name: String,
+    /// Why it is void.
+    pub reason: VoidReason,
+}
+
+/// A chain as far as it was read.
+#[derive(Debug, Clone, Default)]
+pub struct ChainView {
+    /// Valid attestations, ascending.
+    pub attested: Vec<Attested>,
+    /// Void numbers, ascending.
+    pub voids: Vec<Void>,
+    /// Numbers below the head at which there is nothing.
+    pub missing: Vec<u64>,
+    /// Objects in the chain's folder that are not spelled as an envelope.
+    pub strays: Vec<String>,
+}
+
+impl ChainView {
+    /// The newest valid attestation.
+    pub fn head(&self) -> Option<&Attested> {
+        self.attested.last()
+    }
+}
+
+/// Why the ledger cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The store did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is no trustworthy genesis.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+}
+
+/// Why a bundle cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("the bundle cannot be read")]
+pub struct BundleError(#[from] std::io::Error);
+
+/// The envelopes of a bundle, as bytes, in their order.
+pub fn read_bundle(bytes: &[u8]) -> Result<Vec<Vec<u8>>, BundleError> {
+    let mut decoder = zstd::stream::read::Decoder::new(bytes)?;
+    decoder.window_log_max(super::seal::WINDOW_LOG)?;
+    // Digests and signatures do not compress: a true bundle unpacks to a tenth of this.
+    let most = (bytes.len() as u64).saturating_mul(100).saturating_add(1 << 20).min(LARGEST_BUNDLE);
+    let mut input = std::io::BufReader::new(super::segment::Limited::new(decoder, most));
+    let mut out = Vec::new();
+    loop {
+        let mut line = Vec::new();
+        if input.read_until(b'\n', &mut line)? == 0 {
+            return Ok(out);
+        }
+        if line.pop() != Some(b'\n') {
+            return Err(BundleError(std::io::Error::other("its last line has no end")));
+        }
+        if line.len() < SHORTEST_ENVELOPE {
+            return Err(BundleError(std::io::Error::other("one of its lines is too short for an envelope")));
+        }
+        out.push(line);
+    }
+}
+
+/// No bundle unpacks to more, in bytes.
+const LARGEST_BUNDLE: u64 = 1 << 30;
+/// A signature and a key's digest alone are longer, in bytes.
+const SHORTEST_ENVELOPE: usize = 200;
+/// So many missing numbers of a chain are told: a signed number far beyond the others must not fill the memory.
+const MOST_MISSING: usize = 10_000;
+
+type BundleMap = HashMap<ChainName, BTreeMap<u64, Vec<u8>>>;
+
+/// All chains of a vault.
+pub struct Ledger {
+    store: Arc<dyn Store>,
+    trust: Trust,
+    vault_chain: ChainView,
+    bundles: OnceLock<BundleMap>,
+    /// How far the newest checkpoint saw each chain reach.
+    heads: OnceLock<HashMap<ChainName, u64>>,
+}
+
+impl Ledger {
+    /// Reads the vault's own chain and so learns whom to trust.
+    pub fn open(store: Arc<dyn Store>, anchor: &Anchor) -> Result<Self, LedgerError> {
+        let first = ChainName::vault().envelope(1);
+        let shown = match store.read(&first, MAX_ENVELOPE) {
+            Ok(bytes) => Some(bytes),
+            Err(StoreError::NotFound { .. }) => None,
+            Err(e) => return Err(e.into()),
+        };
+        let bytes = match anchor {
+            Anchor::Envelope(kept) => kept.clone(),
+            Anchor::Digest(expected) => match shown {
+                Some(bytes) if Sha256::of(&bytes) == *expected => bytes,
+                other => in_any_bundle(store.as_ref(), expected)?.ok_or_else(|| match other {
+                    Some(bytes) => TrustError::OtherGenesis { found: Sha256::of(&bytes), expected: *expected },
+                    None => TrustError::NoGenesis("there is no attestations/vault/0000000001.json".into()),
+                })?,
+            },
+            Anchor::Shown => shown.ok_or_else(|| TrustError::NoGenesis("there is no attestations/vault/0000000001.json".into()))?,
+        };
+        let vault_file = || store.read(VAULT_JSON, MAX_ENVELOPE).ok();
+        let mut trust = Trust::from_genesis(&bytes, vault_file)?;
+        // Which genesis is kept decides: a vault that shows a different valid one is another vault.
+        if let (Anchor::Envelope(_), Ok(shown)) = (anchor, store.read(&first, MAX_ENVELOPE))
+            && Trust::from_genesis(&shown, || None).is_ok_and(|t| t.genesis() != trust.genesis())
+        {
+            let (found, expected) = (Sha256::of(&shown), trust.genesis());
+            return Err(TrustError::OtherGenesis { found, expected }.into());
+        }
+        let kept = (ChainName::vault(), 1, bytes);
+        let chain = ChainName::vault();
+        let mut reader = ChainReader::list(store.as_ref(), &chain)?;
+        let mut vault_chain = ChainView { strays: std::mem::take(&mut reader.strays), ..ChainView::default() };
+        // A rotation that is damaged or gone may still stand in a bundle; it proves itself by its signature.
+        let held = OnceCell::new();
+        let held = || held.get_or_init(|| vault_envelopes_in_bundles(store.as_ref()));
+        let salvaged = |trust: &Trust, n: u64| held().get(&n)?.iter().find_map(|e| bundled(trust, &chain, n, e)).filter(|_| n > 1);
+        let mut after = 0;
+        // Ascending, because a rotation decides about what follows it.
+        for at in 0..reader.numbers.len() {
+            let number = reader.numbers[at].0;
+            if number - after > 1 {
+                for lost in held().range(after + 1..number).map(|(n, _)| *n) {
+                    if let Some(attested) = salvaged(&trust, lost) {
+                        trust.learn(&attested.statement);
+                        vault_chain.attested.push(attested);
+                    }
+                }
+            }
+            after = number;
+            let found = reader.judge(store.as_ref(), &trust, at, |n| salvaged(&trust, n))?;
+            vault_chain.voids.extend(reader.damaged.take());
+            match found {
+                Ok(attested) => {
+                    trust.learn(&attested.statement);
+                    vault_chain.attested.push(attested);
+                }
+                Err(void) => vault_chain.voids.push(void),
+            }
+        }
+        if vault_chain.attested.first().map(Attested::sequence) != Some(1)
+            && let Ok((statement, role)) = trust.accept(&kept.2, &chain, 1)
+        {
+            let genesis = Attested { name: first, sha256: trust.genesis(), statement, role, lock: None, from_bundle: true };
+            vault_chain.attested.insert(0, genesis);
+        }
+        vault_chain.missing = missing(&vault_chain);
+        Ok(Self { store, trust, vault_chain, bundles: OnceLock::new(), heads: OnceLock::new() })
+    }
+
+    /// Where everything lies.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Who may attest what.
+    pub fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    /// The chain `vault`.
+    pub fn vault_chain(&self) -> &ChainView {
+        &self.vault_chain
+    }
+
+    /// The names of all chains that have a folder.
+    pub fn chains(&self) -> Result<Vec<ChainName>, StoreError> {
+        let mut names: Vec<ChainName> =
+            self.store.list("attestations/")?.iter().filter_map(|info| ChainName::of_object(&info.name)).collect();
+        names.sort();
+        names.dedup();
+        Ok(names)
+    }
+
+    /// Reads a whole chain.
+    pub fn chain(&self, chain: &ChainName) -> Result<ChainView, StoreError> {
+        self.chain_until(chain, |_| false)
+    }
+
+    /// Reads a chain from its head down to the first attestation that `enough` accepts, inclusive.
+    pub fn chain_until(&self, chain: &ChainName, mut enough: impl FnMut(&Attested) -> bool) -> Result<ChainView, StoreError> {
+        if *chain == ChainName::vault() {
+            return Ok(self.vault_chain.clone());
+        }
+        let mut reader = ChainReader::list(self.store.as_ref(), chain)?;
+        let mut view = ChainView { strays: std::mem::take(&mut reader.strays), ..ChainView::default() };
+        let mut whole = true;
+        // What is missing above and between the stored numbers may still stand in a bundle.
+        let highest = reader.numbers.last().map_or(0, |n| n.0);
+        if self.checkpointed_heads().get(chain).is_some_and(|head| *head > highest) {
+            view.attested.extend(self.held_in_bundles(chain, highest + 1..=u64::MAX));
+        }
+        let mut above = highest.saturating_add(1);
+        for at in (0..reader.numbers.len()).rev() {
+            let number = reader.numbers[at].0;
+            if above - number > 1 && !view.attested.is_empty() {
+                view.attested.extend(self.held_in_bundles(chain, number + 1..=above - 1));
+            }
+            above = number;
+            match reader.judge(self.store.as_ref(), &self.trust, at, |n| self.held_in_bundles(chain, n..=n).pop())? {
+                Ok(attested) => view.attested.push(attested),
+                Err(void) => view.voids.push(void),
+            }
+            if let Some(void) = reader.damaged.take() {
+                view.voids.push(void);
+            }
+            if view.attested.last().is_some_and(&mut enough) {
+                whole = false;
+                break;
+            }
+        }
+        if whole && !view.attested.is_empty() && above > 1 {
+            view.attested.extend(self.held_in_bundles(chain, 1..=above - 1));
+        }
+        view.attested.reverse();
+        view.voids.reverse();
+        if whole {
+            view.missing = missing(&view);
+        }
+        Ok(view)
+    }
+
+    /// What bundles hold of some numbers of a chain, descending.
+    fn held_in_bundles(&self, chain: &ChainName, numbers: RangeInclusive<u64>) -> Vec<Attested> {
+        let held = self.bundles.get_or_init(|| self.load_bundles()).get(chain);
+        let held = held.map(|envelopes| envelopes.range(numbers).rev()).into_iter().flatten();
+        held.filter_map(|(sequence, bytes)| bundled(&self.trust, chain, *sequence, bytes)).collect()
+    }
+
+    /// How far the newest checkpoint saw each chain reach: a tail cut off below that is seen, and not written over.
+    fn checkpointed_heads(&self) -> &HashMap<ChainName, u64> {
+        self.heads.get_or_init(|| {
+            let Ok(mut reader) = ChainReader::list(self.store.as_ref(), &ChainName::checkpoint()) else { return HashMap::new() };
+            let newest = (0..reader.numbers.len()).rev().find_map(|at| {
+                let attested = reader.judge(self.store.as_ref(), &self.trust, at, |_| None).ok()?.ok()?;
+                attested.statement.predicate.details::<CheckpointDetails>().ok()
+            });
+            newest.into_iter().flat_map(|d| d.heads).map(|h| (h.chain, h.sequence)).collect()
+        })
+    }
+
+    /// Every envelope of every attested bundle, from the newest checkpoint down.
+    fn load_bundles(&self) -> BundleMap {
+        let mut map = BundleMap::new();
+        let chain = ChainName::checkpoint();
+        let Ok(reader) = ChainReader::list(self.store.as_ref(), &chain) else { return map };
+        for (number, _) in reader.numbers.iter().rev() {
+            let stored = self.store.read(&chain.envelope(*number), MAX_ENVELOPE).unwrap_or_default();
+            let bytes = match self.trust.accept(&stored, &chain, *number) {
+                Ok(found) => Some(found),
+                Err(_) => map.get(&chain).and_then(|held| held.get(number)).and_then(|b| self.trust.accept(b, &chain, *number).ok()),
+            };
+            let Some((statement, _)) = bytes else { continue };
+            let Ok(Some(name)) = statement.predicate.details::<CheckpointDetails>().map(|d| d.bundle) else { continue };
+            let Some(object) = statement.predicate.objects.iter().find(|o| o.name == name) else { continue };
+            let Ok(bundle) = self.store.read(&name, object.size) else { continue };
+            if Sha256::of(&bundle) != object.sha256 {
+                continue;
+            }
+            for envelope in read_bundle(&bundle).unwrap_or_default() {
+                if let Some((chain, sequence)) = claimed_place(&envelope) {
+                    map.entry(chain).or_default().entry(sequence).or_insert(envelope);
+                }
+            }
+        }
+        map
+    }
+
+    /// Further names under which the bytes of a digest were healed.
+    pub fn healed_names(&self, sha256: &Sha256) -> Vec<String> {
+        let heals = self.vault_chain.attested.iter().filter(|a| a.statement.kind == Kind::Heal);
+        let details = heals.filter_map(|a| a.statement.predicate.details::<HealDetails>().ok());
+        details.flat_map(|d| d.heals).filter(|h| h.sha256 == *sha256).map(|h| h.name).collect()
+    }
+
+    /// An object's bytes, by digest: under its name, or where it was healed. At most `size` bytes are read.
+    pub fn read_object(&self, name: &str, sha256: &Sha256, size: u64) -> Result<Vec<u8>, StoreError> {
+        let mut problem = None;
+        for name in std::iter::once(name.to_owned()).chain(self.healed_names(sha256)) {
+            match self.store.read(&name, size) {
+                Ok(bytes) if Sha256::of(&bytes) == *sha256 => return Ok(bytes),
+                Ok(_) => {
+                    let source = std::io::Error::other("its bytes are not the ones that were attested");
+                    problem.get_or_insert(StoreError::Io { operation: "use", path: name.into(), source });
+                }
+                Err(e) => {
+                    problem.get_or_insert(e);
+                }
+            }
+        }
+        Err(problem.unwrap_or_else(|| StoreError::NotFound { name: name.to_owned() }))
+    }
+}
+
+/// An envelope from a bundle, if it is what belongs at that number.
+fn bundled(trust: &Trust, chain: &ChainName, sequence: u64, bytes: &[u8]) -> Option<Attested> {
+    let (statement, role) = trust.accept(bytes, chain, sequence).ok()?;
+    let name = chain.envelope(sequence);
+    Some(Attested { name, sha256: Sha256::of(bytes), statement, role, lock: None, from_bundle: true })
+}
+
+/// The chain and number that an envelope claims, before anything is checked.
+pub(super) fn claimed_place(envelope: &[u8]) -> Option<(ChainName, u64)> {
+    #[derive(serde::Deserialize)]
+    struct Claim {
+        predicate: Place,
+    }
+    #[derive(serde::Deserialize)]
+    struct Place {
+        chain: ChainName,
+        sequence: u64,
+    }
+    let payload = super::keys::from_base64(&super::dsse::Envelope::parse(envelope)?.payload)?;
+    let Claim { predicate: Place { chain, sequence } } = serde_json::from_slice(&payload).ok()?;
+    Some((chain, sequence))
+}
+
+fn in_any_bundle(store: &dyn Store, genesis: &Sha256) -> Result<Option<Vec<u8>>, StoreError> {
+    for info in store.list(super::names::BUNDLES)? {
+        let envelopes = store.read(&info.name, info.size).ok().and_then(|b| read_bundle(&b).ok());
+        if let Some(found) = envelopes.unwrap_or_default().into_iter().find(|e| Sha256::of(e) == *genesis) {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+/// Envelopes that claim a place on the chain `vault`, from any bundle: before anybody but genesis is trusted.
+fn vault_envelopes_in_bundles(store: &dyn Store) -> BTreeMap<u64, Vec<Vec<u8>>> {
+    let mut out: BTreeMap<u64, Vec<Vec<u8>>> = BTreeMap::new();
+    for info in store.list(super::names::BUNDLES).unwrap_or_default() {
+        let envelopes = store.read(&info.name, info.size).ok().and_then(|b| read_bundle(&b).ok());
+        for envelope in envelopes.unwrap_or_default() {
+            if let Some((chain, sequence)) = claimed_place(&envelope)
+                && chain == ChainName::vault()
+            {
+                out.entry(sequence).or_default().push(envelope);
+            }
+        }
+    }
+    out
+}
+
+/// Missing numbers, as many as anybody reads.
+fn missing(view: &ChainView) -> Vec<u64> {
+    let mut there: BTreeMap<u64, ()> = view.attested.iter().filter(|a| !a.from_bundle).map(|a| (a.sequence(), ())).collect();
+    there.extend(view.voids.iter().map(|v| (v.sequence, ())));
+    let head = view.attested.last().map_or(0, Attested::sequence);
+    (1..=head).filter(|n| !there.contains_key(n)).take(MOST_MISSING).collect()
+}
+
+/// The numbers that a chain's folder holds, ascending.
+struct ChainReader {
+    chain: ChainName,
+    numbers: Vec<(u64, Option<LockState>)>,
+    strays: Vec<String>,
+    /// The store's copy of the number judged last, where a bundle's took its place.
+    damaged: Option<Void>,
+}
+
+impl ChainReader {
+    fn list(store: &dyn Store, chain: &ChainName) -> Result<Self, StoreError> {
+        let mut numbers = Vec::new();
+        let mut strays = Vec::new();
+        for info in store.list(&chain.folder())? {
+            match chain.sequence_of(&info.name) {
+                Some(number) => numbers.push((number, info.lock)),
+                None => strays.push(info.name),
+            }
+        }
+        numbers.sort_unstable_by_key(|n| n.0);
+        Ok(Self { chain: chain.clone(), numbers, strays, damaged: None })
+    }
+
+    fn judge(
+        &mut self,
+        store: &dyn Store,
+        trust: &Trust,
+        at: usize,
+        bundle: impl FnOnce(u64) -> Option<Attested>,
+    ) -> Result<Result<Attested, Void>, StoreError> {
+        let (sequence, lock) = self.numbers[at].clone();
+        let name = self.chain.envelope(sequence);
+        let judged = match store.read(&name, MAX_ENVELOPE) {
+            Ok(bytes) => trust.accept(&bytes, &self.chain, sequence).map(|(statement, role)| (statement, role, Sha256::of(&bytes))),
+            Err(StoreError::NotFound { .. }) => {
+                Err(VoidReason { code: "unreadable", message: "it vanished while the chain was read".into() })
+            }
+            Err(StoreError::Io { source, .. }) => Err(VoidReason { code: "unreadable", message: format!("it cannot be read: {source}") }),
+            Err(e) => return Err(e),
+        };
+        Ok(match judged {
+            Ok((statement, role, sha256)) => Ok(Attested { name, sha256, statement, role, lock, from_bundle: false }),
+            Err(reason) => {
+                let void = Void { sequence, name, reason };
+                match bundle(sequence) {
+                    Some(attested) => {
+                        self.damaged = Some(void);
+                        Ok(attested)
+                    }
+                    None => Err(void),
+                }
+            }
+        })
+    }
+}

@@ -1,0 +1,304 @@
+//! Every attested object against the stored bytes, every lock against the attested policy.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+
+use jiff::Timestamp;
+
+use super::{AuditError, AuditJob, Chains, Finding, Severity};
+use crate::observe::Event;
+use crate::store::{EnforcedBy, HashingReader, LockMode, LockState, ObjectInfo, StoreError};
+use crate::vault::Attested;
+use crate::vault::attestation::{ExportDetails, Kind, ObjectRef, SnapshotDetails};
+use crate::vault::epoch::{locked_until, month_end};
+use crate::vault::names::{ChainName, Container};
+
+/// What was counted.
+pub(super) struct Counted {
+    pub objects: u64,
+    pub bytes: u64,
+}
+
+/// One object to be judged, and who attests it.
+struct Claim<'a> {
+    object: &'a ObjectRef,
+    chain: &'a ChainName,
+    attested: &'a Attested,
+    /// Not read, since a checkpoint from outside says that it was.
+    skip: bool,
+}
+
+pub(super) fn check(job: &AuditJob<'_>, chains: &Chains, out: &mut Vec<Finding>) -> Result<Counted, AuditError> {
+    let store = job.ledger.store();
+    let mut stored: HashMap<String, ObjectInfo> = HashMap::new();
+    for container in Container::ALL {
+        let listed = store.list(&format!("{container}/"))?;
+        stored.extend(listed.into_iter().map(|info| (info.name.clone(), info)));
+    }
+    let since: HashMap<&ChainName, u64> = job.since.iter().flat_map(|k| &k.heads).map(|h| (&h.chain, h.sequence)).collect();
+    let mut claims: BTreeMap<&str, Vec<Claim<'_>>> = BTreeMap::new();
+    for (chain, view) in chains {
+        for attested in &view.attested {
+            let skip = since.get(chain).is_some_and(|upto| attested.sequence() <= *upto);
+            for object in &attested.statement.predicate.objects {
+                claims.entry(&object.name).or_default().push(Claim { object, chain, attested, skip });
+            }
+        }
+    }
+    let bytes = hash_all(job, &claims, &stored, out);
+    let mut locks = Locks { ignore: job.ignore_locks, shown: 0, weaker: Vec::new(), unlocked: 0, findings: Vec::new() };
+    for list in claims.values() {
+        for claim in list {
+            if list[0].object.sha256 != claim.object.sha256 {
+                let message = format!("it is attested with other bytes by {}", list[0].attested.name);
+                out.push(Finding::error("contradiction", message).object(&claim.object.name).at(claim.chain, claim.attested.sequence()));
+            }
+            locks.judge(claim, stored.get(&claim.object.name));
+        }
+    }
+    for (chain, view) in chains {
+        for attested in view.attested.iter().filter(|a| !a.from_bundle) {
+            locks.judge_envelope(chain, attested);
+        }
+    }
+    locks.finish(out);
+    orphans(chains, &claims, &stored, out);
+    policies(chains, &stored, &claims, out);
+    Ok(Counted { objects: claims.len() as u64, bytes })
+}
+
+/// Reads every object once, on all threads, and compares.
+fn hash_all(
+    job: &AuditJob<'_>,
+    claims: &BTreeMap<&str, Vec<Claim<'_>>>,
+    stored: &HashMap<String, ObjectInfo>,
+    out: &mut Vec<Finding>,
+) -> u64 {
+    let mut todo: Vec<(&&str, &Claim<'_>)> =
+        claims.iter().filter_map(|(name, list)| list.iter().find(|c| !c.skip).or(list.first()).map(|c| (name, c))).collect();
+    // The large ones first, so that no thread ends alone with one.
+    todo.sort_by_key(|(_, c)| std::cmp::Reverse(c.object.size));
+    let total = todo.iter().filter(|(_, c)| !c.skip).map(|(_, c)| c.object.size).sum();
+    job.monitor.event(Event::Expect { records: todo.len() as u64, bytes: total });
+    let (next, bytes) = (AtomicUsize::new(0), AtomicU64::new(0));
+    let found = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..job.threads {
+            scope.spawn(|| {
+                while let Some((name, claim)) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let finding = judge_bytes(job, name, claim, stored.get(**name), &bytes);
+                    job.monitor.event(Event::Done { records: 1, bytes: if claim.skip { 0 } else { claim.object.size } });
+                    if let (Some(finding), Ok(mut list)) = (finding, found.lock()) {
+                        list.push(finding.object(name).at(claim.chain, claim.attested.sequence()));
+                    }
+                }
+            });
+        }
+    });
+    out.extend(found.into_inner().unwrap_or_default());
+    bytes.into_inner()
+}
+
+fn judge_bytes(job: &AuditJob<'_>, name: &str, claim: &Claim<'_>, info: Option<&ObjectInfo>, bytes: &AtomicU64) -> Option<Finding> {
+    let object = claim.object;
+    let healed = || job.ledger.healed_names(&object.sha256).iter().any(|n| digest_of(job, n).is_ok_and(|d| d.0 == object.sha256));
+    let severity = |kind: &'static str, message: String| {
+        if healed() {
+            Finding::new(Severity::Warning, kind, format!("{message}; a healed copy stands"))
+        } else {
+            Finding::error(kind, message)
+        }
+    };
+    let Some(info) = info else {
+        return Some(severity("missing_object", "the object is missing".into()));
+    };
+    if info.size < object.size {
+        return Some(severity("truncated_object", format!("it has {} bytes of {}", info.size, object.size)));
+    }
+    if info.size > object.size {
+        return Some(severity("extended_object", format!("it has {} bytes, but {} were attested", info.size, object.size)));
+    }
+    if claim.skip {
+        return None;
+    }
+    match digest_of(job, name) {
+        Ok((digest, read)) => {
+            bytes.fetch_add(read, Ordering::Relaxed);
+            (digest != object.sha256).then(|| severity("changed_object", "its bytes are not the ones that were attested".into()))
+        }
+        Err(e) => Some(severity("unreadable_object", format!("it cannot be read: {e}"))),
+    }
+}
+
+fn digest_of(job: &AuditJob<'_>, name: &str) -> Result<(crate::store::Sha256, u64), StoreError> {
+    let mut hashed = HashingReader::new(job.ledger.store().open(name)?);
+    let mut buffer = vec![0; 1 << 17];
+    loop {
+        match io::Read::read(&mut hashed, &mut buffer) {
+            Ok(0) => return Ok(hashed.finish()),
+            Ok(_) => {}
+            Err(source) => return Err(StoreError::Io { operation: "read", path: name.into(), source }),
+        }
+    }
+}
+
+/// The instant from which retention counts for an object.
+fn lock_base(claim: &Claim<'_>) -> Option<Timestamp> {
+    let predicate = &claim.attested.statement.predicate;
+    let container = Container::of(&claim.object.name)?;
+    Some(match (claim.attested.statement.kind, container) {
+        (_, Container::Attestations) => month_end(predicate.started),
+        (Kind::Snapshot, _) => predicate.details::<SnapshotDetails>().ok()?.epoch.end,
+        (Kind::Export, _) => month_end(predicate.details::<ExportDetails>().ok()?.window.map_or(predicate.started, |w| w.from)),
+        _ => return None,
+    })
+}
+
+/// Judges locks and gathers what would otherwise be said a thousand times.
+struct Locks {
+    ignore: bool,
+    shown: u64,
+    weaker: Vec<String>,
+    unlocked: u64,
+    findings: Vec<Finding>,
+}
+
+impl Locks {
+    fn judge(&mut self, claim: &Claim<'_>, info: Option<&ObjectInfo>) {
+        let object = claim.object;
+        let here = |f: Finding| f.object(&object.name).at(claim.chain, claim.attested.sequence());
+        if object.lock.mode == LockMode::None {
+            self.unlocked += 1;
+            return;
+        }
+        let predicate = &claim.attested.statement.predicate;
+        let container = Container::of(&object.name).unwrap_or(Container::Attestations);
+        if let Some(base) = lock_base(claim) {
+            let expected = locked_until(base, predicate.retention.of(container), predicate.grace);
+            if object.lock.until.is_none_or(|until| until < expected) {
+                let said = object.lock.until.map_or_else(|| "no instant".to_owned(), |u| u.to_string());
+                self.findings
+                    .push(here(Finding::error("short_lock", format!("it was locked until {said}; its policy demands {expected}"))));
+            }
+        }
+        if let Some(info) = info {
+            if !self.ignore && info.recorded_sha256.is_some_and(|recorded| recorded != object.sha256) {
+                self.findings.push(here(Finding::error("lock_weakened", "the lock beside it is that of other bytes")));
+            }
+            self.stands(&object.name, &object.lock, info.lock.as_ref(), here);
+        }
+    }
+
+    /// What the store shows now against what it answered then.
+    fn stands(&mut self, name: &str, then: &LockState, now: Option<&LockState>, here: impl Fn(Finding) -> Finding) {
+        if self.ignore {
+            return;
+        }
+        let Some(now) = now else {
+            self.findings.push(here(Finding::error("no_lock", "the store shows no lock on it")));
+            return;
+        };
+        self.shown += 1;
+        let ranks = |mode: LockMode| match mode {
+            LockMode::None => 0,
+            LockMode::Unlocked => 1,
+            LockMode::Locked => 2,
+        };
+        if ranks(now.mode) < ranks(then.mode) || now.until < then.until {
+            let said = now.until.map_or_else(|| "no instant".to_owned(), |u| u.to_string());
+            self.findings.push(here(Finding::error("lock_weakened", format!("it was locked more strictly; the store now says {said}"))));
+        }
+        if then.enforced_by == EnforcedBy::Kernel && now.enforced_by != EnforcedBy::Kernel {
+            self.weaker.push(name.to_owned());
+        }
+    }
+
+    fn judge_envelope(&mut self, chain: &ChainName, attested: &Attested) {
+        let predicate = &attested.statement.predicate;
+        let longest = predicate.objects.iter().filter_map(|o| o.lock.until).max();
+        let own = locked_until(predicate.finished, predicate.retention.of(Container::Attestations), predicate.grace);
+        let expected = longest.map_or(own, |l| l.max(own));
+        if self.ignore || predicate.objects.iter().any(|o| o.lock.mode == LockMode::None) {
+            return;
+        }
+        let here = |f: Finding| f.object(&attested.name).at(chain, attested.sequence());
+        match &attested.lock {
+            None => self.findings.push(here(Finding::error("no_lock", "the store shows no lock on it"))),
+            Some(lock) => {
+                self.shown += 1;
+                // Genesis is locked to the end of its month and so always longer; all others to the second.
+                if lock.mode != LockMode::None && lock.until.is_none_or(|until| until < expected) {
+                    let said = lock.until.map_or_else(|| "no instant".to_owned(), |u| u.to_string());
+                    self.findings
+                        .push(here(Finding::error("short_lock", format!("it is locked until {said}; its policy demands {expected}"))));
+                }
+            }
+        }
+    }
+
+    fn finish(self, out: &mut Vec<Finding>) {
+        let nowhere = self.shown == 0 && self.findings.iter().any(|f| f.kind == "no_lock");
+        if nowhere {
+            let message = "the store shows no lock on any object: if this is a plain copy of a vault, say --ignore-locks";
+            out.push(Finding::error("no_lock", message));
+            out.extend(self.findings.into_iter().filter(|f| f.kind != "no_lock"));
+        } else {
+            out.extend(self.findings);
+        }
+        if let Some(first) = self.weaker.first() {
+            let message = format!(
+                "{} objects had the kernel's immutable flag when they were attested and have it no longer; the first is named",
+                self.weaker.len()
+            );
+            out.push(Finding::warning("enforcement_weaker", message).object(first));
+        }
+        if self.unlocked > 0 {
+            let message =
+                format!("{} objects were stored without any lock, as their policy said: they can be deleted at any time", self.unlocked);
+            out.push(Finding::warning("unlocked", message));
+        }
+    }
+}
+
+/// Objects that no attestation names.
+fn orphans(chains: &Chains, claims: &BTreeMap<&str, Vec<Claim<'_>>>, stored: &HashMap<String, ObjectInfo>, out: &mut Vec<Finding>) {
+    let envelopes: HashSet<&str> = chains
+        .iter()
+        .flat_map(|(_, v)| {
+            v.attested
+                .iter()
+                .map(|a| a.name.as_str())
+                .chain(v.voids.iter().map(|v| v.name.as_str()))
+                .chain(v.strays.iter().map(String::as_str))
+        })
+        .collect();
+    for (name, info) in stored {
+        if claims.contains_key(name.as_str()) || envelopes.contains(name.as_str()) {
+            continue;
+        }
+        let finding = if name.starts_with("attestations/") {
+            Finding::warning("stray_object", "no attestation names it, and it is not one itself")
+        } else {
+            Finding::new(Severity::Info, "orphan", format!("no attestation names it ({} bytes): an interrupted run left it", info.size))
+        };
+        out.push(finding.object(name));
+    }
+}
+
+/// Every policy that a run was made under is kept.
+fn policies(chains: &Chains, stored: &HashMap<String, ObjectInfo>, claims: &BTreeMap<&str, Vec<Claim<'_>>>, out: &mut Vec<Finding>) {
+    let mut told = HashSet::new();
+    for (chain, view) in chains {
+        for attested in &view.attested {
+            let sha256 = attested.statement.predicate.policy_sha256;
+            let name = crate::vault::names::policy(&sha256);
+            if !stored.contains_key(&name) && !claims.contains_key(name.as_str()) && told.insert(sha256) {
+                let finding = Finding::error("missing_policy", "the policy that a run was made under is missing");
+                out.push(finding.object(&name).at(chain, attested.sequence()));
+            }
+        }
+    }
+}
