@@ -13,10 +13,12 @@
 
 pub mod backup;
 pub mod cli;
+pub mod http;
 pub mod observe;
 pub mod path;
 pub mod policy;
 pub mod restore;
+mod sort;
 pub mod source;
 pub mod store;
 pub mod vault;

@@ -7,13 +7,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms that it may know; `cli` may know all of them.
-const ALLOWED: [(&str, &[&str]); 9] = [
-    ("backup", &["vault", "source", "store", "observe", "path"]),
-    ("restore", &["vault", "source", "store", "observe", "path"]),
-    ("verify", &["vault", "source", "store", "observe", "path", "restore"]),
-    ("policy", &["source", "store", "vault", "path"]),
+const ALLOWED: [(&str, &[&str]); 11] = [
+    ("backup", &["vault", "source", "store", "observe", "path", "sort"]),
+    ("restore", &["vault", "source", "store", "observe", "path", "sort"]),
+    ("verify", &["vault", "source", "store", "observe", "path", "restore", "sort"]),
+    ("policy", &["source", "store", "vault", "path", "http"]),
     ("vault", &["store", "path"]),
-    ("source", &["path"]),
+    ("source", &["path", "http", "observe", "sort"]),
+    ("http", &["observe"]),
+    ("sort", &[]),
     ("store", &[]),
     ("path", &[]),
     ("observe", &[]),

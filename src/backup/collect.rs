@@ -13,7 +13,7 @@ use super::journal::segments_of;
 use super::pipeline::{Done, DoneBatch, Earlier, Payload, Pipeline};
 use super::state::{StateDir, StateEntry, StateSegment, StateSpool};
 use crate::observe::{Event, Monitor};
-use crate::source::{Node, Probe, RecordProblem};
+use crate::source::{Collection, Node, Probe, RecordProblem};
 use crate::store::Sha256;
 use crate::vault::epoch::Epoch;
 use crate::vault::manifest::{Chunk, Content, Placement, SegmentRef, TreeHasher, write_deleted, write_entry};
@@ -47,9 +47,31 @@ pub(super) struct Counts {
     pub read_bytes: u64,
     /// Records that were not captured as they should be: path, code, message.
     pub problems: u64,
-    pub first_code: Option<&'static str>,
+    pub collections: Vec<CollectionCount>,
     /// Lines written to the manifest.
     pub lines: u64,
+}
+
+/// What was counted of one collection.
+#[derive(Debug, Clone)]
+pub(super) struct CollectionCount {
+    pub collection: Collection,
+    pub entries: u64,
+    pub problems: u64,
+    pub first_code: Option<&'static str>,
+    /// Nothing of it could be seen.
+    pub failed: bool,
+}
+
+impl CollectionCount {
+    pub fn new(collection: Collection) -> Self {
+        Self { collection, entries: 0, problems: 0, first_code: None, failed: false }
+    }
+
+    /// A hole in place of the whole collection has the collection's own path.
+    fn is_at(&self, path: &str) -> bool {
+        self.collection.prefix.strip_suffix('/') == Some(path)
+    }
 }
 
 /// Names the new segments of a run.
@@ -79,6 +101,8 @@ pub(super) struct Collector<'a> {
     first_new: u32,
     payload: Vec<u8>,
     payload_entries: Vec<StateEntry>,
+    /// The collection that the last path lay in.
+    collection: usize,
     pub counts: Counts,
 }
 
@@ -103,6 +127,7 @@ impl<'a> Collector<'a> {
         level: Option<i32>,
         dir: &StateDir,
         table: Vec<StateSegment>,
+        collections: Vec<Collection>,
     ) -> Result<Self, SnapshotError> {
         let first_new = u32::try_from(table.len()).unwrap_or(u32::MAX);
         Ok(Self {
@@ -119,8 +144,19 @@ impl<'a> Collector<'a> {
             first_new,
             payload: Vec::new(),
             payload_entries: Vec::new(),
-            counts: Counts::default(),
+            collection: 0,
+            counts: Counts { collections: collections.into_iter().map(CollectionCount::new).collect(), ..Counts::default() },
         })
+    }
+
+    /// The collection that a path lies in.
+    fn collection_of(&mut self, path: &str) -> Option<&mut CollectionCount> {
+        let all = &mut self.counts.collections;
+        let has = |c: &CollectionCount| path.starts_with(&c.collection.prefix) || c.is_at(path);
+        if !all.get(self.collection).is_some_and(has) {
+            self.collection = all.iter().position(has)?;
+        }
+        all.get_mut(self.collection)
     }
 
     /// The number that the segment being filled will have.
@@ -226,6 +262,9 @@ impl<'a> Collector<'a> {
         }
         self.tree.add(&entry.entry);
         self.counts.entries += 1;
+        if let Some(collection) = self.collection_of(&entry.entry.path) {
+            collection.entries += 1;
+        }
         let changed = earlier.is_none_or(|before| before.entry != entry.entry);
         self.counts.changed += u64::from(changed);
         if self.base || changed {
@@ -263,7 +302,11 @@ impl<'a> Collector<'a> {
         self.monitor.event(Event::Problem { path: path.clone(), message });
         if !vanished {
             self.counts.problems += 1;
-            self.counts.first_code.get_or_insert(problem.code);
+            if let Some(collection) = self.collection_of(&path) {
+                collection.problems += 1;
+                collection.first_code.get_or_insert(problem.code);
+                collection.failed |= collection.is_at(&path);
+            }
         }
         match earlier {
             Some(entry) if carried => self.keep(entry.clone(), Some(&entry)),

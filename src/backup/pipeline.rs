@@ -219,6 +219,13 @@ impl Pipeline<'_> {
                     Walked::Hole { path, problem } => {
                         let below = format!("{path}/");
                         let inside = |p: &str| path.is_empty() || p == path || p.starts_with(&below);
+                        // Names such as `a-b` sort between `a` and what lies in it.
+                        while let Some((gone, before)) = pending.take_if(|(p, _)| p.as_str() < below.as_str() && !inside(p)) {
+                            pending = earlier.next()?;
+                            if before.committed.is_some() && !send(Step::Gone(gone), &mut batch, false) {
+                                return Ok(false);
+                            }
+                        }
                         if !send(Step::Hole(path.clone(), problem.clone()), &mut batch, false) {
                             return Ok(false);
                         }
@@ -303,8 +310,9 @@ impl Pipeline<'_> {
             && before.fingerprint == probe.fingerprint
             && matches!(before.entry.content, Content::File { .. })
         {
+            let read = node.held.as_ref().map_or(0, |held| held.bytes.len() as u64);
             let entry = self.entry(node.path, &probe, before.entry.content.clone());
-            return Done::Entry { entry, bytes: None, earlier: earlier.committed, read: 0 };
+            return Done::Entry { entry, bytes: None, earlier: earlier.committed, read };
         }
         if probe.size > segment::CHUNKED_ABOVE || (tar.len() > BATCH_BYTES && probe.size > SMALL) {
             return Done::Large { node, probe, earlier };

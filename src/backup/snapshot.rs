@@ -5,7 +5,7 @@ use std::fs::File;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::collect::{Collected, Collector, Naming, segment_of};
+use super::collect::{Collected, CollectionCount, Collector, Counts, Naming, segment_of};
 use super::error::SnapshotError;
 use super::journal::JournalWriter;
 use super::pipeline::Pipeline;
@@ -151,7 +151,7 @@ impl Attempt<'_> {
         let joined = Joined::new(plan.state.take(), plan.salvage.take(), offset).map_err(SnapshotError::State)?;
         let naming = Naming { container: job.container, source: job.name, epoch: self.epoch, run: self.run };
         let base = plan.kind == SnapshotKind::Base;
-        let mut collector = Collector::new(naming, job.monitor, base, job.level, job.state, table)?;
+        let mut collector = Collector::new(naming, job.monitor, base, job.level, job.state, table, job.source.collections())?;
         let journal = JournalWriter::create(job.state, &plan.key, self.run).map_err(SnapshotError::State)?;
         let pipeline = Pipeline {
             source: job.source,
@@ -206,7 +206,7 @@ impl Attempt<'_> {
             _ => self.run,
         };
         let previous_run = self.previous.as_ref().map(|p| p.statement.predicate.run);
-        let collections = self.collections(&counts);
+        let collections = self.collections(&counts, old.is_some());
         let manifest = self.put_manifest(
             plan,
             collected.lines,
@@ -338,17 +338,37 @@ impl Attempt<'_> {
         })
     }
 
-    fn collections(&self, counts: &super::collect::Counts) -> Vec<CollectionRecord> {
-        let outcome = if counts.problems == 0 { CollectionOutcome::Complete } else { CollectionOutcome::Partial };
-        let record = |c: crate::source::Collection| CollectionRecord {
-            name: c.name,
-            outcome,
-            count: counts.entries,
-            as_of: Some(self.started),
-            error_code: counts.first_code.map(str::to_owned),
-            absent_since: None,
+    /// How each collection ended. One that failed is carried where there is something to carry, and is absent
+    /// where there is not: neither is a deletion.
+    fn collections(&self, counts: &Counts, carried: bool) -> Vec<CollectionRecord> {
+        let before: Vec<CollectionRecord> = self
+            .previous
+            .as_ref()
+            .and_then(|p| p.statement.predicate.details::<SnapshotDetails>().ok())
+            .map_or_else(Vec::new, |d| d.collections);
+        let record = |c: &CollectionCount| {
+            let earlier = before.iter().find(|b| b.name == c.collection.name);
+            let outcome = match c {
+                _ if c.problems == 0 => CollectionOutcome::Complete,
+                _ if !c.failed => CollectionOutcome::Partial,
+                _ if carried && earlier.is_some_and(|e| e.outcome != CollectionOutcome::Absent) => CollectionOutcome::Failed,
+                _ => CollectionOutcome::Absent,
+            };
+            let since = || earlier.filter(|e| e.outcome == CollectionOutcome::Absent).and_then(|e| e.absent_since).unwrap_or(self.started);
+            CollectionRecord {
+                name: c.collection.name.clone(),
+                outcome,
+                count: c.entries,
+                as_of: match outcome {
+                    CollectionOutcome::Complete | CollectionOutcome::Partial => Some(self.started),
+                    CollectionOutcome::Failed => earlier.and_then(|e| e.as_of),
+                    CollectionOutcome::Absent => None,
+                },
+                error_code: c.first_code.map(str::to_owned),
+                absent_since: (outcome == CollectionOutcome::Absent).then(since),
+            }
         };
-        self.job.source.collections().into_iter().map(record).collect()
+        counts.collections.iter().map(record).collect()
     }
 
     fn put_manifest(&self, plan: &Plan, lines: crate::vault::seal::LineSpool, header: Header) -> Result<ObjectRef, SnapshotError> {

@@ -189,6 +189,7 @@ errors! {
         GenesisError::Commit(e) => commit(e),
     },
     SnapshotError => |e| match e {
+        SnapshotError::Source(e) if e.passing => (Exit::TryAgain, Some("nothing was captured and nothing was deleted; earlier snapshots stand; run it again later".into())),
         SnapshotError::Source(_) => (Exit::Failed, Some("nothing was captured and nothing was deleted; earlier snapshots stand".into())),
         SnapshotError::State(source) if source.kind() == std::io::ErrorKind::StorageFull =>
             (Exit::Failed, Some("free some room in the state directory; nothing that was committed is lost".into())),

@@ -14,6 +14,7 @@ mod restore;
 mod select;
 mod show;
 mod snapshot;
+mod tenant;
 mod verify;
 
 use std::path::PathBuf;

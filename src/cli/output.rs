@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
@@ -118,7 +119,7 @@ impl Output {
             bar.set_style(spinner());
             bar.enable_steady_tick(Duration::from_millis(250));
         }
-        Progress { output: self, bar, sums: Mutex::default() }
+        Progress { output: self, bar, sums: Mutex::default(), what: what.to_owned(), listed: AtomicU64::new(0) }
     }
 }
 
@@ -145,6 +146,8 @@ pub struct Progress {
     bar: ProgressBar,
     /// Bytes done, objects stored.
     sums: Mutex<(u64, u64)>,
+    what: String,
+    listed: AtomicU64,
 }
 
 impl Progress {
@@ -168,6 +171,10 @@ impl Monitor for Progress {
                 self.bar.set_style(counted());
             }
             Event::Expect { .. } => {}
+            Event::Listed { records } => {
+                let listed = self.listed.fetch_add(records, Ordering::Relaxed) + records;
+                self.bar.set_message(format!("{}: {} records read", self.what, grouped(listed)));
+            }
             Event::Done { records, bytes } => {
                 self.bar.inc(records);
                 if let Ok(mut sums) = self.sums.lock() {

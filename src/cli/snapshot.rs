@@ -1,18 +1,23 @@
 //! `backstop snapshot`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
 use serde_json::json;
+use serde_saphyr::Spanned;
 
 use super::checkpoint::after_a_run;
 use super::context::{Context, level, threads};
 use super::exit::{CliError, Exit};
-use super::output::{DOUBT, GOOD, at_second, grouped, human_bytes};
+use super::output::{DOUBT, GOOD, Progress, at_second, grouped, human_bytes};
+use super::tenant;
 use crate::backup::{SnapshotJob, SnapshotReport, StateDir, snapshot};
 use crate::policy::{LoadedPolicy, SourcePolicy};
-use crate::source::{FilesOptions, FilesSource, PathGlobs};
+use crate::source::catalog::{Catalog, Plane};
+use crate::source::graph::{GraphOptions, GraphSource};
+use crate::source::{FilesOptions, FilesSource, PathGlobs, Source};
 use crate::vault::Writer;
 use crate::vault::attestation::Outcome;
 use crate::vault::names::ShortName;
@@ -69,23 +74,14 @@ fn one(context: &Context, writer: &Writer, policy: &LoadedPolicy, name: &str, so
     let begun = Instant::now();
     let usage = |message: String| CliError::new(Exit::Usage, message);
     let short: ShortName = name.parse().map_err(|e| usage(format!("{e}")))?;
-    let Some(files) = &source.files else { return Err(usage(format!("the source {name} has no kind"))) };
-    let globs = |list: &[serde_saphyr::Spanned<String>]| {
-        let patterns: Vec<String> = list.iter().map(|p| p.value.clone()).collect();
-        PathGlobs::new(&patterns).map_err(|e| usage(format!("{name}: {e}")))
-    };
-    let tree = FilesSource::new(FilesOptions {
-        root: policy.path(&files.path.value),
-        include: globs(&files.include)?,
-        exclude: globs(&files.exclude)?,
-    });
     let dir = Context::state_dir(policy);
     let state = StateDir::open(&dir, writer.ledger.trust().vault(), name)
         .map_err(|e| CliError::new(Exit::Failed, format!("cannot use the state directory {}: {e}", dir.display())))?;
-    let progress = context.output.monitor(name);
+    let progress = Arc::new(context.output.monitor(name));
+    let kind = open(policy, name, source, &state, progress.clone())?;
     let report = snapshot(&SnapshotJob {
         name: &short,
-        source: &tree,
+        source: kind.source(),
         container: source.container(),
         epoch: source.epoch,
         metadata: source.metadata(),
@@ -94,27 +90,79 @@ fn one(context: &Context, writer: &Writer, policy: &LoadedPolicy, name: &str, so
         state: &state,
         level: level(policy),
         threads: threads(),
-        monitor: &progress,
+        monitor: &*progress,
     });
     progress.finish();
     let report = report?;
-    tell(context, name, &report, begun.elapsed().as_secs_f64());
+    tell(context, name, &report, kind.waited_seconds(), begun.elapsed().as_secs_f64());
     Ok(report.outcome)
 }
 
-fn tell(context: &Context, name: &str, report: &SnapshotReport, seconds: f64) {
+/// A source of either kind.
+enum Opened {
+    Files(FilesSource),
+    Tenant(GraphSource),
+}
+
+impl Opened {
+    fn source(&self) -> &dyn Source {
+        match self {
+            Self::Files(files) => files,
+            Self::Tenant(tenant) => tenant,
+        }
+    }
+
+    /// How long the tenant's service made it wait.
+    fn waited_seconds(&self) -> f64 {
+        match self {
+            Self::Files(_) => 0.0,
+            Self::Tenant(tenant) => tenant.service().waited_seconds(),
+        }
+    }
+}
+
+fn open(policy: &LoadedPolicy, name: &str, source: &SourcePolicy, state: &StateDir, monitor: Arc<Progress>) -> Result<Opened, CliError> {
+    let usage = |message: String| CliError::new(Exit::Usage, message);
+    if let Some(files) = &source.files {
+        let globs = |list: &[Spanned<String>]| {
+            let patterns: Vec<String> = list.iter().map(|p| p.value.clone()).collect();
+            PathGlobs::new(&patterns).map_err(|e| usage(format!("{name}: {e}")))
+        };
+        return Ok(Opened::Files(FilesSource::new(FilesOptions {
+            root: policy.path(&files.path.value),
+            include: globs(&files.include)?,
+            exclude: globs(&files.exclude)?,
+        })));
+    }
+    let (access, catalogs, plane, subscriptions) = match (&source.graph, &source.arm) {
+        (Some(graph), _) => (graph.access(), &graph.catalog, Plane::Graph, None),
+        (None, Some(arm)) => (arm.access(), &arm.catalog, Plane::Arm, arm.subscriptions.as_ref()),
+        (None, None) => return Err(usage(format!("the source {name} has no kind"))),
+    };
+    let catalog = Catalog::load(catalogs.value.iter().map(|c| c.value.as_str())).map_err(|e| usage(e.to_string()))?;
+    Ok(Opened::Tenant(GraphSource::new(GraphOptions {
+        name: name.to_owned(),
+        collections: catalog.collections,
+        service: tenant::service(policy, &access, plane)?,
+        subscriptions: tenant::subscriptions(subscriptions.map(|s| &s.value)),
+        temporary: state.path().to_owned(),
+        monitor,
+    })))
+}
+
+fn tell(context: &Context, name: &str, report: &SnapshotReport, waited: f64, seconds: f64) {
     let output = context.output;
     let collections: BTreeMap<_, _> = report
         .collections
         .iter()
-        .map(|c| (&c.name, json!({ "outcome": c.outcome, "count": c.count, "as_of": c.as_of, "error_code": c.error_code })))
+        .map(|c| (&c.name, json!({ "outcome": c.outcome, "count": c.count, "as_of": c.as_of, "error_code": c.error_code, "absent_since": c.absent_since })))
         .collect();
     output.json(&json!({
         "run": report.run, "chain": report.chain, "sequence": report.sequence, "source": name, "kind": report.kind,
         "outcome": report.outcome, "captured": report.captured, "entries": report.entries, "changed": report.changed,
         "deleted": report.deleted, "read_bytes": report.read_bytes, "stored_bytes": report.stored_bytes,
         "objects": report.objects, "adopted_objects": report.adopted, "tree_sha256": report.tree_sha256,
-        "collections": collections, "lock_until": report.lock_until, "duration_seconds": seconds,
+        "collections": collections, "lock_until": report.lock_until, "waited_seconds": waited, "duration_seconds": seconds,
     }));
     let style = if report.outcome == Outcome::Complete { GOOD } else { DOUBT };
     let locked = report.lock_until.map_or_else(|| "not locked".to_owned(), |until| format!("locked until {}", at_second(until)));
@@ -130,6 +178,9 @@ fn tell(context: &Context, name: &str, report: &SnapshotReport, seconds: f64) {
         human_bytes(report.stored_bytes),
         report.objects,
     ));
+    if waited >= 1.0 {
+        output.say(format!("  the service asked to wait, {waited:.0} s in all"));
+    }
     if let Some(why) = report.why_base {
         output.note(format!("a base, because {why}"));
     }

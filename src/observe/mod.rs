@@ -15,6 +15,11 @@ pub enum Event {
         /// Bytes.
         bytes: u64,
     },
+    /// So many more records were listed by a source that lists before anything is done.
+    Listed {
+        /// Records.
+        records: u64,
+    },
     /// So much more is done.
     Done {
         /// Records.

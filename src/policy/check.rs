@@ -5,13 +5,17 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde_saphyr::{Location, Spanned};
 
-use super::model::{Policy, SourcePolicy, parse_duration};
+use super::model::{Policy, SourcePolicy, StreamPolicy, parse_duration};
 use super::problem::{Problem, holds_secret, nearest};
 use super::schedule;
 use crate::source::PathGlobs;
+use crate::source::catalog::Plane;
 use crate::source::import::Pointers;
 use crate::vault::keys::Recipients;
 use crate::vault::names::{Container, ShortName};
+
+/// How far an export stays behind now, unless the policy says.
+pub const DEFAULT_SETTLE_SECONDS: u64 = 600;
 
 /// Everything that is wrong with a policy's meaning.
 pub fn check(policy: &Policy, text: &str, base: &Path) -> Vec<Problem> {
@@ -24,9 +28,11 @@ pub fn check(policy: &Policy, text: &str, base: &Path) -> Vec<Problem> {
     }
     for (name, stream) in &policy.streams {
         checker.name("stream", name, stream.defined);
-        match (&stream.value.import, &stream.value.graph_log) {
-            (_, Some(later)) => checker.later(later.defined, "exports of Microsoft Graph logs"),
-            (Some(import), None) => {
+        let StreamPolicy { import, graph_log, arm_log } = &stream.value;
+        match (import, graph_log, arm_log) {
+            (None, Some(log), None) => checker.log(log, Plane::Graph),
+            (None, None, Some(log)) => checker.log(log, Plane::Arm),
+            (Some(import), None, None) => {
                 if let Err(e) = Pointers::new(import.id.clone(), import.time.clone()) {
                     checker.error(stream.defined, format!("{e}"));
                 }
@@ -35,29 +41,35 @@ pub fn check(policy: &Policy, text: &str, base: &Path) -> Vec<Problem> {
                     checker.problems.push(problem.hint("add `time: /createdDateTime` or whatever the JSON pointer is"));
                 }
             }
-            (None, None) => checker.error(stream.defined, format!("the stream {name} has no kind: write `import: {{…}}`")),
+            (None, None, None) => {
+                checker.error(
+                    stream.defined,
+                    format!("the stream {name} has no kind: write `graph_log: {{…}}`, `arm_log: {{…}}` or `import: {{…}}`"),
+                );
+            }
+            _ => checker.error(stream.defined, format!("the stream {name} has several kinds; write one")),
         }
     }
     checker.jobs(policy);
     checker.problems
 }
 
-struct Checker<'a> {
-    text: &'a str,
-    base: &'a Path,
-    problems: Vec<Problem>,
+pub(super) struct Checker<'a> {
+    pub(super) text: &'a str,
+    pub(super) base: &'a Path,
+    pub(super) problems: Vec<Problem>,
 }
 
 impl Checker<'_> {
-    fn error(&mut self, at: Location, message: String) {
+    pub(super) fn error(&mut self, at: Location, message: String) {
         self.problems.push(Problem::at(self.text, at, message));
     }
 
-    fn warn(&mut self, at: Location, message: String) {
+    pub(super) fn warn(&mut self, at: Location, message: String) {
         self.problems.push(Problem::at(self.text, at, message).warning());
     }
 
-    fn later(&mut self, at: Location, what: &str) {
+    pub(super) fn later(&mut self, at: Location, what: &str) {
         self.error(at, format!("this version of backstop has no {what}: nothing would be done, so the policy is refused"));
     }
 
@@ -158,8 +170,14 @@ impl Checker<'_> {
         self.name("source", name, source.defined);
         let at = source.defined;
         let SourcePolicy { files, graph, arm, container, .. } = &source.value;
-        for later in [graph, arm].into_iter().flatten() {
-            self.later(later.defined, "Microsoft Graph or Azure Resource Manager source");
+        if usize::from(files.is_some()) + usize::from(graph.is_some()) + usize::from(arm.is_some()) > 1 {
+            self.error(at, format!("the source {name} has several kinds; write one"));
+        }
+        if let Some(graph) = graph {
+            self.graph(graph);
+        }
+        if let Some(arm) = arm {
+            self.arm(arm);
         }
         if let Some(container) = container
             && !matches!(container.value, Container::ConfigSnapshots | Container::Evidence)
@@ -168,7 +186,7 @@ impl Checker<'_> {
         }
         let Some(files) = files else {
             if graph.is_none() && arm.is_none() {
-                self.error(at, format!("the source {name} has no kind: write `files: {{ path: … }}`"));
+                self.error(at, format!("the source {name} has no kind: write `graph: {{…}}`, `arm: {{…}}` or `files: {{ path: … }}`"));
             }
             return;
         };
@@ -187,37 +205,73 @@ impl Checker<'_> {
         for (name, job) in &policy.jobs {
             self.name("job", name, job.defined);
             let job = &job.value;
-            for (later, what) in [(&job.export, "exports"), (&job.restore_test, "restore tests"), (&job.drill, "drills")] {
+            for (later, what) in [(&job.restore_test, "restore tests"), (&job.drill, "drills")] {
                 if let Some(later) = later {
                     self.later(later.defined, what);
                 }
             }
-            let actions = usize::from(job.snapshot.is_some()) + usize::from(job.checkpoint.is_some());
-            let later = job.export.is_some() || job.restore_test.is_some() || job.drill.is_some();
+            let actions = usize::from(job.snapshot.is_some()) + usize::from(job.export.is_some()) + usize::from(job.checkpoint.is_some());
+            let later = job.restore_test.is_some() || job.drill.is_some();
             if actions != 1 && !later {
                 self.error(
                     job.schedule.defined,
-                    format!("the job {name} has {actions} actions; write exactly one of `snapshot` and `checkpoint`"),
+                    format!("the job {name} has {actions} actions; write exactly one of `snapshot`, `export` and `checkpoint`"),
                 );
             }
             if let Err(e) = schedule::parse(&job.schedule.value) {
                 self.error(job.schedule.defined, e);
             }
-            for source in job.snapshot.iter().flatten() {
-                if !policy.sources.contains_key(&source.value) {
-                    let problem = Problem::at(self.text, source.defined, format!("there is no source {:?}", source.value));
-                    let near = nearest(&source.value, policy.sources.keys().map(String::as_str));
-                    self.problems.push(match near {
-                        Some(near) => problem.hint(format!("did you mean `{near}`?")),
-                        None => problem,
-                    });
-                }
-            }
+            self.known("source", job.snapshot.iter().flatten(), policy.sources.keys().map(String::as_str).collect());
+            let exported = |s: &StreamPolicy| s.graph_log.is_some() || s.arm_log.is_some();
+            let streams = policy.streams.iter().filter(|(_, s)| exported(&s.value)).map(|(name, _)| name.as_str());
+            self.known("stream to export", job.export.iter().flatten(), streams.collect());
         }
         let Some(rpo) = parse_duration(&policy.objectives.rpo.value) else { return };
         for (name, source) in &policy.sources {
             self.rpo(policy, name, source, rpo);
         }
+        for (name, stream) in &policy.streams {
+            self.stream_rpo(policy, name, stream, rpo);
+        }
+    }
+
+    /// A job's words must be names that the policy has.
+    fn known<'j>(&mut self, what: &str, said: impl Iterator<Item = &'j Spanned<String>>, names: Vec<&str>) {
+        for name in said.filter(|name| !names.contains(&name.value.as_str())) {
+            let problem = Problem::at(self.text, name.defined, format!("there is no {what} {:?}", name.value));
+            self.problems.push(match nearest(&name.value, names.iter().copied()) {
+                Some(near) => problem.hint(format!("did you mean `{near}`?")),
+                None => problem,
+            });
+        }
+    }
+
+    /// A stream's exports must follow one another so that even its newest settled event is within the RPO.
+    fn stream_rpo(&mut self, policy: &Policy, name: &str, stream: &Spanned<StreamPolicy>, rpo: u64) {
+        let Some(log) = stream.value.graph_log.as_ref().or(stream.value.arm_log.as_ref()) else { return };
+        let settle = log.settle.as_ref().and_then(|s| parse_duration(&s.value)).unwrap_or(DEFAULT_SETTLE_SECONDS);
+        let covering: Vec<_> = policy.jobs.iter().filter(|(_, job)| job.value.export.iter().flatten().any(|s| s.value == *name)).collect();
+        if covering.is_empty() {
+            let message = format!("no job exports {name}: nothing holds it to the RPO of {}", policy.objectives.rpo.value);
+            return self.warn(stream.defined, message);
+        }
+        let schedules: Vec<_> = covering.iter().filter_map(|(_, job)| schedule::parse(&job.value.schedule.value).ok()).collect();
+        let Some(gap) = schedule::longest_gap(&schedules, Timestamp::now()) else { return };
+        if gap + settle <= rpo {
+            return;
+        }
+        let message = format!(
+            "{name} is exported with up to {} between two exports, {} behind now: together {}; the RPO is {}, missed by {}",
+            spoken(gap),
+            spoken(settle),
+            spoken(gap + settle),
+            policy.objectives.rpo.value,
+            spoken(gap + settle - rpo)
+        );
+        let problem = Problem::at(self.text, covering[0].1.value.schedule.defined, message);
+        let minutes = (rpo.saturating_sub(settle) / 120).clamp(1, 30);
+        self.problems
+            .push(problem.hint(format!("export it more often:\n  {name}: {{ export: [{name}], schedule: \"0 */{minutes} * * * *\" }}")));
     }
 
     /// A source's snapshots must follow one another within the RPO.

@@ -4,21 +4,24 @@
 //! spelling. No secret is ever in a policy. What this version cannot do is refused, not ignored.
 
 mod check;
+mod check_tenant;
 mod model;
 mod problem;
 mod schedule;
+mod tenant;
 
 use std::path::{Path, PathBuf};
 
 use crate::store::Sha256;
 
-pub use check::check;
+pub use check::{DEFAULT_SETTLE_SECONDS, check};
 pub use model::{
     Encryption, FilesPolicy, ImportPolicy, JobPolicy, LocalVault, LockPolicy, NotInThisVersion, Objectives, Policy, Signing, SourcePolicy,
     StreamPolicy, VaultPolicy, parse_duration, schema,
 };
 pub use problem::{PolicyError, Problem, Severity};
 pub use schedule::next_due;
+pub use tenant::{ArmPolicy, ClientSecretPolicy, CredentialPolicy, GraphPolicy, LogPolicy, SubscriptionsPolicy, TenantAccess};
 
 /// A policy as it was read from a file.
 #[derive(Debug, Clone)]

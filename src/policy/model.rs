@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
 use super::problem::{Problem, holds_secret, nearest};
+use super::tenant::{ArmPolicy, GraphPolicy, LogPolicy};
 use crate::source::import::Format;
 use crate::store::LockMode;
 use crate::vault::attestation::RetentionBy;
@@ -188,14 +189,12 @@ pub struct SourcePolicy {
     /// A directory tree.
     #[serde(default)]
     pub files: Option<FilesPolicy>,
-    /// Not in this version.
+    /// A tenant's configuration from Microsoft Graph.
     #[serde(default)]
-    #[schemars(skip)]
-    pub graph: Option<Spanned<NotInThisVersion>>,
-    /// Not in this version.
+    pub graph: Option<GraphPolicy>,
+    /// A tenant's configuration from Azure Resource Manager.
     #[serde(default)]
-    #[schemars(skip)]
-    pub arm: Option<Spanned<NotInThisVersion>>,
+    pub arm: Option<ArmPolicy>,
     /// `config-snapshots` or `evidence`.
     #[serde(default)]
     #[schemars(with = "Option<Container>")]
@@ -245,10 +244,12 @@ pub struct StreamPolicy {
     /// Files given to `backstop import`.
     #[serde(default)]
     pub import: Option<ImportPolicy>,
-    /// Not in this version.
+    /// A log of Microsoft Graph, exported window by window.
     #[serde(default)]
-    #[schemars(skip)]
-    pub graph_log: Option<Spanned<NotInThisVersion>>,
+    pub graph_log: Option<LogPolicy>,
+    /// A log of Azure Resource Manager, exported window by window.
+    #[serde(default)]
+    pub arm_log: Option<LogPolicy>,
 }
 
 /// Files given to `backstop import`.
@@ -301,10 +302,10 @@ pub struct JobPolicy {
     /// Commit a checkpoint.
     #[serde(default)]
     pub checkpoint: Option<NoSettings>,
-    /// Not in this version.
+    /// Export the next window of these streams.
     #[serde(default)]
-    #[schemars(skip)]
-    pub export: Option<Spanned<NotInThisVersion>>,
+    #[schemars(with = "Option<Vec<String>>")]
+    pub export: Option<Vec<Spanned<String>>>,
     /// Not in this version.
     #[serde(default)]
     #[schemars(skip)]

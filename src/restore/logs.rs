@@ -10,10 +10,10 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::sort::Sorter;
 use super::tree::{with_causes, wrong_identity};
 use super::{Failed, RestoreError};
 use crate::observe::{Event, Monitor};
+use crate::sort::Sorter;
 use crate::source::import::{EventKey, Pointers, event_key};
 use crate::store::Sha256;
 use crate::vault::attestation::{CheckpointDetails, ExportDetails, Kind, LogSpan, ObjectRef, Outcome};

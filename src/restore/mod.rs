@@ -10,7 +10,7 @@ mod files;
 mod logs;
 mod members;
 mod place;
-pub(crate) mod sort;
+
 mod tree;
 
 use std::path::PathBuf;

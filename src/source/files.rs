@@ -115,7 +115,7 @@ impl FilesSource {
             if self.options.exclude.matches(&path) {
                 continue;
             }
-            if !visit(Walked::Node(Node { path: path.clone(), file: kind == Listed::File })) {
+            if !visit(Walked::Node(Node::listed(path.clone(), kind == Listed::File))) {
                 return Ok(false);
             }
         }
@@ -222,7 +222,7 @@ impl Source for FilesSource {
 
     fn walk(&self, visit: &mut dyn FnMut(Walked) -> bool) -> Result<(), SourceError> {
         let root = &self.options.root;
-        let failed = |what: String| SourceError { name: root.display().to_string(), what };
+        let failed = |what: String| SourceError { name: root.display().to_string(), what, passing: false };
         if !root.is_dir() {
             return Err(failed("it is not a directory, or is not there (is the file system mounted?)".into()));
         }

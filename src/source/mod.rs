@@ -4,10 +4,13 @@
 //! tell what it could not see: a place that it cannot list is a hole, never an empty place. It knows no
 //! vault.
 
+pub mod catalog;
 mod files;
+pub mod graph;
 pub mod import;
 
 use std::io::{self, Read};
+use std::sync::Arc;
 
 pub use files::{FilesOptions, FilesSource, PathGlobs};
 
@@ -18,6 +21,24 @@ pub struct Node {
     pub path: String,
     /// Listed as a file: it may be read without looking at it first.
     pub file: bool,
+    /// Its bytes, where the source had to read them to list it.
+    pub held: Option<Arc<Held>>,
+}
+
+impl Node {
+    /// A record that is read when it is asked for.
+    pub fn listed(path: String, file: bool) -> Self {
+        Self { path, file, held: None }
+    }
+}
+
+/// The bytes of a record that were read when it was listed.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The record.
+    pub bytes: Vec<u8>,
+    /// Equal fingerprints mean that nothing changed that anybody did.
+    pub fingerprint: [u8; 16],
 }
 
 /// What a walk meets, in the order of paths.
@@ -91,6 +112,8 @@ pub struct SourceError {
     pub name: String,
     /// What is wrong.
     pub what: String,
+    /// Whether it may be better later.
+    pub passing: bool,
 }
 
 /// A part of a source that succeeds or fails by itself.

@@ -9,8 +9,8 @@ use std::thread;
 
 use super::{AuditError, AuditJob, Chains, Finding};
 use crate::observe::Event;
-use crate::restore::sort::Sorter;
 use crate::restore::{LogObject, Members, RestoreError, SegmentRead, Wanted, log_objects, open_manifest, read_log_object, read_segment};
+use crate::sort::Sorter;
 use crate::store::Sha256;
 use crate::vault::attestation::{Kind, ObjectRef, Outcome, SnapshotDetails, SnapshotKind};
 use crate::vault::keys::Identities;

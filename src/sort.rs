@@ -63,7 +63,7 @@ impl Sorter {
             return Ok(());
         }
         self.spill()?;
-        self.bytes = Vec::new();
+        (self.bytes, self.index) = (Vec::new(), Vec::new());
         let mut heap = BinaryHeap::new();
         for (n, run) in self.runs.iter_mut().enumerate() {
             if let Some((key, value)) = read(run)? {

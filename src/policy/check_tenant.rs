@@ -1,0 +1,128 @@
+//! Meaning of what a policy says about tenants and their logs.
+
+use std::path::Path;
+
+use serde_saphyr::Spanned;
+
+use super::check::Checker;
+use super::model::parse_duration;
+use super::problem::{Problem, nearest};
+use super::tenant::{ArmPolicy, CredentialPolicy, GraphPolicy, LogPolicy, SubscriptionsPolicy, TenantAccess};
+use crate::http;
+use crate::source::catalog::{self, Catalog, Plane};
+
+impl Checker<'_> {
+    /// A source that reads Microsoft Graph.
+    pub(super) fn graph(&mut self, policy: &GraphPolicy) {
+        self.access(&policy.access());
+        self.catalogs(&policy.catalog, Plane::Graph);
+    }
+
+    /// A source that reads Azure Resource Manager.
+    pub(super) fn arm(&mut self, policy: &ArmPolicy) {
+        self.access(&policy.access());
+        self.catalogs(&policy.catalog, Plane::Arm);
+        self.subscriptions(policy.subscriptions.as_ref());
+    }
+
+    /// A stream that is exported.
+    pub(super) fn log(&mut self, policy: &LogPolicy, plane: Plane) {
+        self.access(&policy.access());
+        let logs: Vec<&str> = Catalog::all().logs.iter().filter(|l| l.plane == plane).map(|l| l.id.as_str()).collect();
+        if !logs.contains(&policy.log.value.as_str()) {
+            let message = format!("there is no log {:?}; there are: {}", policy.log.value, logs.join(", "));
+            self.suggest(&policy.log, message, &logs);
+        }
+        for (what, said) in [("lookback", &policy.lookback), ("settle", &policy.settle), ("available", &policy.available)] {
+            if let Some(said) = said
+                && parse_duration(&said.value).is_none()
+            {
+                self.error(said.defined, format!("{what}: {:?} is not a duration: write 90s, 15m, 1h or 2d", said.value));
+            }
+        }
+        self.subscriptions(policy.subscriptions.as_ref());
+    }
+
+    fn suggest(&mut self, said: &Spanned<String>, message: String, known: &[&str]) {
+        let problem = Problem::at(self.text, said.defined, message);
+        self.problems.push(match nearest(&said.value, known.iter().copied()) {
+            Some(near) => problem.hint(format!("did you mean `{near}`?")),
+            None => problem,
+        });
+    }
+
+    fn catalogs(&mut self, names: &Spanned<Vec<Spanned<String>>>, plane: Plane) {
+        if names.value.is_empty() {
+            self.error(names.defined, "it names no catalog: nothing would be captured".into());
+        }
+        let fitting = |name: &&str| Catalog::load([*name]).is_ok_and(|c| c.collections.iter().all(|c| c.plane == plane));
+        let known: Vec<&str> = catalog::names().into_iter().filter(fitting).collect();
+        for (n, name) in names.value.iter().enumerate() {
+            if !known.contains(&name.value.as_str()) {
+                let message = format!("there is no catalog {:?} for this kind of source; there are: {}", name.value, known.join(", "));
+                self.suggest(name, message, &known);
+            }
+            if names.value[..n].iter().any(|earlier| earlier.value == name.value) {
+                self.error(name.defined, format!("the catalog {} is named twice", name.value));
+            }
+        }
+    }
+
+    fn subscriptions(&mut self, said: Option<&Spanned<SubscriptionsPolicy>>) {
+        let Some(said) = said else { return };
+        match &said.value {
+            SubscriptionsPolicy::Word(word) if word != "all" => {
+                self.error(said.defined, format!("{word:?} is neither `all` nor a list of subscription ids"));
+            }
+            SubscriptionsPolicy::These(ids) if ids.is_empty() => {
+                self.error(said.defined, "it names no subscription: nothing would be captured".into());
+            }
+            SubscriptionsPolicy::These(ids) => {
+                if let Some(bad) = ids.iter().find(|id| uuid::Uuid::parse_str(id).is_err()) {
+                    self.error(said.defined, format!("{bad:?} is not a subscription's id, which is a GUID"));
+                }
+            }
+            SubscriptionsPolicy::Word(_) => {}
+        }
+    }
+
+    fn access(&mut self, access: &TenantAccess<'_>) {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+        if access.tenant.value.is_empty() || !access.tenant.value.chars().all(plain) {
+            let message = format!("{:?} is not a tenant: write its id (a GUID) or a domain of it", access.tenant.value);
+            self.error(access.tenant.defined, message);
+        }
+        for said in [access.endpoint, access.authority].into_iter().flatten() {
+            if let Err(e) = http::endpoint(&said.value) {
+                self.error(said.defined, e);
+            }
+        }
+        self.credential(access.credential);
+    }
+
+    fn credential(&mut self, said: &Spanned<CredentialPolicy>) {
+        let at = said.defined;
+        let CredentialPolicy { client_secret, managed_identity, workload_identity, client_certificate, client_assertion, azure_cli } =
+            &said.value;
+        let later = [managed_identity, workload_identity, client_certificate, client_assertion, azure_cli];
+        if let Some(later) = later.into_iter().flatten().next() {
+            return self.later(later.defined, "credential of this kind (it has client_secret)");
+        }
+        let Some(secret) = client_secret else {
+            return self.error(at, "the credential has no kind: write `client_secret: { client_id: …, secret_env: … }`".into());
+        };
+        match (&secret.secret_env, &secret.secret_file) {
+            (Some(name), None) if std::env::var_os(name).is_none() => {
+                self.warn(at, format!("the environment variable {name}, which should hold the secret, is not set here"));
+            }
+            (None, Some(file)) if !self.base.join(Path::new(file)).is_file() => {
+                self.warn(at, format!("there is no file {}, which should hold the secret", self.base.join(file).display()));
+            }
+            (Some(_), None) | (None, Some(_)) => {}
+            _ => self.error(at, "say where the secret is: exactly one of `secret_env` and `secret_file`".into()),
+        }
+        if secret.client_id.is_empty() {
+            self.error(at, "the client_id is empty".into());
+        }
+    }
+}

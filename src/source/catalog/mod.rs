@@ -1,0 +1,313 @@
+//! What can be captured: the resource catalog, which is data (`policies/catalog/`), not code.
+//!
+//! A collection says where its records are, how to ask for them, what tells them apart, which of their
+//! fields change by themselves, which arrays are sets, and what refers to what. Code handles kinds of
+//! endpoint, never single endpoints.
+
+mod pattern;
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use serde::Deserialize;
+
+pub use pattern::{Pattern, SetRule, escape};
+
+/// The catalogs that the program brings: name and text.
+const SHIPPED: [(&str, &str); 4] = [
+    ("entra", include_str!("../../../policies/catalog/entra.yaml")),
+    ("pim", include_str!("../../../policies/catalog/pim.yaml")),
+    ("azure", include_str!("../../../policies/catalog/azure.yaml")),
+    ("logs", include_str!("../../../policies/catalog/logs.yaml")),
+];
+
+/// Which service answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Plane {
+    /// Microsoft Graph.
+    Graph,
+    /// Azure Resource Manager.
+    Arm,
+}
+
+/// For what a path is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// Once.
+    #[default]
+    Tenant,
+    /// Once for each subscription, whose path is put before it.
+    Subscriptions,
+}
+
+/// A field that changes by itself, always or under a condition.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Volatile {
+    /// Always.
+    Always(Pattern),
+    /// When other fields have these values.
+    When {
+        /// Where.
+        at: Pattern,
+        /// Field and value; all of them.
+        when: BTreeMap<Pattern, String>,
+    },
+}
+
+/// Whose name a record without one of its own is shown by.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LabelBy {
+    /// The collection whose records name this one.
+    pub collection: String,
+    /// Where they name its id.
+    #[serde(rename = "match")]
+    pub matching: Pattern,
+    /// Which of their fields names the record to be shown.
+    pub show: Pattern,
+    /// The collections that it may be in.
+    pub of: Vec<String>,
+}
+
+/// One collection of records.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CollectionSpec {
+    /// Its name, in attestations too.
+    pub id: String,
+    /// Which service answers.
+    pub plane: Plane,
+    /// `v1.0` or `beta` of Graph; ARM's `api-version`.
+    pub version: String,
+    /// The resource's path; `{id}` stands for the parent's.
+    pub path: String,
+    /// For what it is asked.
+    #[serde(default)]
+    pub scope: Scope,
+    /// The collection for each of whose records this one is asked.
+    #[serde(default)]
+    pub parent: Option<String>,
+    /// Of a child: the name of the list that becomes one record for each parent.
+    #[serde(default)]
+    pub gather: Option<String>,
+    /// Where its records go in a snapshot; its path unless said.
+    #[serde(default)]
+    pub folder: Option<String>,
+    /// `$select`.
+    #[serde(default)]
+    pub select: Vec<String>,
+    /// `$filter`.
+    #[serde(default)]
+    pub filter: Option<String>,
+    /// `$expand`.
+    #[serde(default)]
+    pub expand: Option<String>,
+    /// `$top`; the service's own size unless said.
+    #[serde(default)]
+    pub page_size: Option<u32>,
+    /// The property that tells its records apart and names their files.
+    #[serde(default = "id")]
+    pub key: String,
+    /// The workload that it is throttled with.
+    #[serde(default)]
+    pub throttle: Option<String>,
+    /// Properties to show a record by, best first; `a/b` leads into an object.
+    #[serde(default)]
+    pub label: Vec<String>,
+    /// Fields that name other records to show this one by.
+    #[serde(default)]
+    pub label_of: BTreeMap<Pattern, Vec<String>>,
+    /// Records of another collection that name this one.
+    #[serde(default)]
+    pub label_by: Option<LabelBy>,
+    /// Fields that change by themselves: no reason to store a record again, and no part of a difference.
+    #[serde(default)]
+    pub volatile: Vec<Volatile>,
+    /// Fields that follow from others or tell only of the change itself: stored, but no part of a difference.
+    #[serde(default)]
+    pub ignore: Vec<Pattern>,
+    /// Arrays whose order means nothing.
+    #[serde(default)]
+    pub sets: Vec<SetRule>,
+    /// Records with these values are events rather than configuration: stored, but no part of a difference.
+    #[serde(default)]
+    pub transient: BTreeMap<Pattern, String>,
+    /// Fields that hold another record's id, and the collections that it may be in.
+    #[serde(default)]
+    pub references: BTreeMap<Pattern, Vec<String>>,
+    /// The application permission that reading needs; the first is enough.
+    pub permissions: Vec<String>,
+}
+
+fn id() -> String {
+    "id".into()
+}
+
+impl CollectionSpec {
+    /// The folder of its records in a snapshot, without a slash at either end.
+    pub fn folder(&self) -> &str {
+        self.folder.as_deref().unwrap_or_else(|| self.path.trim_start_matches('/'))
+    }
+}
+
+/// One access log.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogSpec {
+    /// Its name.
+    pub id: String,
+    /// Which service answers.
+    pub plane: Plane,
+    /// `v1.0` or `beta` of Graph; ARM's `api-version`.
+    pub version: String,
+    /// The resource's path.
+    pub path: String,
+    /// For what it is asked.
+    #[serde(default)]
+    pub scope: Scope,
+    /// JSON pointer to an event's id.
+    pub key: String,
+    /// JSON pointer to an event's time.
+    pub time: String,
+    /// `$filter` with `{from}` and `{to}`, both inclusive; without one the whole list is read.
+    #[serde(default)]
+    pub filter: Option<String>,
+    /// `$top`.
+    #[serde(default)]
+    pub page_size: Option<u32>,
+    /// The workload that it is throttled with.
+    #[serde(default)]
+    pub throttle: Option<String>,
+    /// How long the service keeps events, such as `30d`; nothing is lost with time unless said.
+    #[serde(default)]
+    pub available: Option<String>,
+    /// The application permissions that reading needs.
+    pub permissions: Vec<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    version: u32,
+    #[serde(default)]
+    collections: Vec<CollectionSpec>,
+    #[serde(default)]
+    logs: Vec<LogSpec>,
+}
+
+/// Why a catalog cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// There is none of this name.
+    #[error("there is no catalog {name:?}; there are: {}", names().join(", "))]
+    Unknown {
+        /// The name.
+        name: String,
+    },
+    /// It is not what it should be.
+    #[error("the catalog {name} is damaged: {what}")]
+    Damaged {
+        /// The name.
+        name: String,
+        /// Where and what.
+        what: String,
+    },
+}
+
+/// The collections and logs of some catalogs.
+#[derive(Debug, Clone, Default)]
+pub struct Catalog {
+    /// In the order of the files.
+    pub collections: Vec<CollectionSpec>,
+    /// In the order of the files.
+    pub logs: Vec<LogSpec>,
+}
+
+/// The names of the shipped catalogs of collections.
+pub fn names() -> Vec<&'static str> {
+    SHIPPED.iter().map(|(name, _)| *name).filter(|name| *name != "logs").collect()
+}
+
+impl Catalog {
+    /// The shipped catalogs of these names.
+    pub fn load<'n>(wanted: impl IntoIterator<Item = &'n str>) -> Result<Self, CatalogError> {
+        let mut out = Self::default();
+        for name in wanted {
+            let Some((_, text)) = SHIPPED.iter().find(|(known, _)| *known == name) else {
+                return Err(CatalogError::Unknown { name: name.to_owned() });
+            };
+            let damaged = |what: String| CatalogError::Damaged { name: name.to_owned(), what };
+            let file: File = serde_saphyr::from_str(text).map_err(|e| damaged(e.to_string()))?;
+            if file.version != 1 {
+                return Err(damaged(format!("it is of version {}", file.version)));
+            }
+            out.collections.extend(file.collections);
+            out.logs.extend(file.logs);
+        }
+        Ok(out)
+    }
+
+    /// Everything that is shipped.
+    pub fn all() -> &'static Self {
+        static ALL: OnceLock<Catalog> = OnceLock::new();
+        // A test reads every shipped catalog.
+        ALL.get_or_init(|| Self::load(SHIPPED.iter().map(|(name, _)| *name)).unwrap_or_default())
+    }
+
+    /// The collection in whose folder a record lies.
+    pub fn collection_of(&self, path: &str) -> Option<&CollectionSpec> {
+        self.collections.iter().find(|c| path.strip_prefix(c.folder()).is_some_and(|rest| rest.starts_with('/')))
+    }
+
+    /// The collection of this name.
+    pub fn collection(&self, id: &str) -> Option<&CollectionSpec> {
+        self.collections.iter().find(|c| c.id == id)
+    }
+
+    /// The log of this name.
+    pub fn log(&self, id: &str) -> Option<&LogSpec> {
+        self.logs.iter().find(|l| l.id == id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_shipped_catalog_is_sound() {
+        for (name, _) in SHIPPED {
+            Catalog::load([name]).unwrap_or_else(|e| panic!("{e}"));
+        }
+        let all = Catalog::all();
+        assert!(all.collections.len() > 15 && all.logs.len() >= 5);
+        let ids: BTreeSet<&str> = all.collections.iter().map(|c| c.id.as_str()).collect();
+        assert_eq!(ids.len(), all.collections.len());
+        let mut folders: Vec<&str> = all.collections.iter().map(CollectionSpec::folder).collect();
+        folders.sort_unstable();
+        // A collection that fails is carried by its folder: none may lie in another's.
+        for pair in folders.windows(2) {
+            assert!(!pair[1].starts_with(&format!("{}/", pair[0])) && pair[0] != pair[1], "{pair:?}");
+        }
+        for c in &all.collections {
+            let named = c.references.values().chain(c.label_of.values()).flatten();
+            let by = c.label_by.iter().flat_map(|l| l.of.iter().chain([&l.collection]));
+            for other in named.chain(by).chain(&c.parent) {
+                assert!(ids.contains(other.as_str()), "{}: {other}", c.id);
+            }
+            assert_eq!(c.parent.is_some(), c.gather.is_some(), "{}", c.id);
+            assert!(!c.permissions.is_empty(), "{}", c.id);
+        }
+    }
+
+    #[test]
+    fn a_wrong_name_is_answered_with_the_right_ones() {
+        let error = Catalog::load(["entre"]).unwrap_err().to_string();
+        assert!(error.contains("entra, pim, azure"), "{error}");
+    }
+}
