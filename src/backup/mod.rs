@@ -1,4 +1,4 @@
-//! From a source into the vault: snapshots, imports, checkpoints.
+//! From a source into the vault: snapshots, exports, imports, checkpoints.
 //!
 //! It promises: data objects first, each locked as it is created, then the attestation; nothing that an
 //! attestation does not name exists. A record that could not be read is carried or named, never turned
@@ -7,10 +7,13 @@
 mod checkpoint;
 mod collect;
 mod error;
+mod export;
 mod import;
 mod journal;
 mod pipeline;
 mod plan;
+mod seal_events;
+mod seen;
 mod snapshot;
 mod state;
 
@@ -24,6 +27,7 @@ use crate::vault::{CommitError, Writer};
 
 pub use checkpoint::{CheckpointReport, DueChain, checkpoint, checkpoint_is_due, write_heartbeats};
 pub use error::SnapshotError;
+pub use export::{ExportError, ExportJob, ExportReport, export};
 pub use import::{ImportError, ImportJob, ImportReport, import};
 pub use snapshot::{SnapshotJob, SnapshotReport, snapshot};
 pub use state::StateDir;

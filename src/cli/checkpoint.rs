@@ -2,12 +2,13 @@
 
 use clap::Args;
 use serde_json::json;
+use serde_saphyr::Spanned;
 
 use super::context::Context;
 use super::exit::{CliError, Exit};
 use super::output::{FAINT, GOOD};
 use crate::backup::{CheckpointReport, DueChain, checkpoint, checkpoint_is_due, write_heartbeats};
-use crate::policy::{LoadedPolicy, next_due};
+use crate::policy::{JobPolicy, LoadedPolicy, next_due};
 use crate::vault::Writer;
 use crate::vault::names::ChainName;
 
@@ -40,16 +41,18 @@ fn commit(writer: &Writer, policy: &LoadedPolicy) -> Result<CheckpointReport, Cl
 fn due_chains(policy: &LoadedPolicy, writer: &Writer) -> Vec<DueChain> {
     let now = writer.clock.now();
     let zone = policy.policy.timezone.as_ref().map_or("UTC", |z| z.value.as_str());
-    let due = |source: &str| {
-        let jobs = policy.policy.jobs.values().filter(|j| j.value.snapshot.iter().flatten().any(|s| s.value == source));
+    let due = |name: &str, of: fn(&JobPolicy) -> &Option<Vec<Spanned<String>>>| {
+        let jobs = policy.policy.jobs.values().filter(|j| of(&j.value).iter().flatten().any(|s| s.value == name));
         jobs.filter_map(|j| next_due(&j.value.schedule.value, zone, now)).min()
     };
     let sources = policy.policy.sources.keys().filter_map(|name| {
         let chain = ChainName::snapshot(&name.parse().ok()?);
-        Some(DueChain { chain, next_due: due(name) })
+        Some(DueChain { chain, next_due: due(name, |job| &job.snapshot) })
     });
-    let streams =
-        policy.policy.streams.keys().filter_map(|name| Some(DueChain { chain: ChainName::export(&name.parse().ok()?), next_due: None }));
+    let streams = policy.policy.streams.keys().filter_map(|name| {
+        let chain = ChainName::export(&name.parse().ok()?);
+        Some(DueChain { chain, next_due: due(name, |job| &job.export) })
+    });
     sources.chain(streams).collect()
 }
 

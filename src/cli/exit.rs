@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::process::ExitCode;
 
-use crate::backup::{ImportError, SnapshotError};
+use crate::backup::{ExportError, ImportError, SnapshotError};
 use crate::policy::PolicyError;
 use crate::restore::RestoreError;
 use crate::store::StoreError;
@@ -200,6 +200,19 @@ errors! {
         SnapshotError::Busy(_) => (Exit::TryAgain, None),
         SnapshotError::NotStanding(_) => (Exit::Failed, Some("run it again: the next snapshot writes everything anew".into())),
         SnapshotError::Seal(_) | SnapshotError::Stopped => (Exit::Failed, None),
+    },
+    ExportError => |e| match e {
+        e if e.passing() =>
+            (Exit::TryAgain, Some("nothing of this window was committed; the next export begins where the last one ended".into())),
+        ExportError::State(source) if source.kind() == std::io::ErrorKind::StorageFull =>
+            (Exit::Failed, Some("free some room in the state directory; nothing that was committed is lost".into())),
+        ExportError::Log { .. } => (Exit::Failed, Some("nothing of this window was committed; the next export begins where the last one ended".into())),
+        ExportError::State(_) => (Exit::Failed, Some("check the state directory (`state` in the policy, .backstop unless said)".into())),
+        ExportError::Commit(e) => commit(e),
+        ExportError::Store(e) => store(e),
+        ExportError::Ledger(e) => ledger(e),
+        ExportError::Busy(_) => (Exit::TryAgain, None),
+        ExportError::Seal(_) => (Exit::Failed, None),
     },
     ImportError => |e| match e {
         ImportError::Read { .. } => (Exit::Usage, None),

@@ -39,7 +39,9 @@ pub fn run(context: &Context, args: &ImportArgs) -> Result<Exit, CliError> {
         };
         return Err(usage(format!("the policy has no stream {:?}", args.stream)).hint(hint));
     };
-    let Some(kind) = &stream.value.import else { return Err(usage(format!("the stream {} takes no files", args.stream))) };
+    let Some(kind) = &stream.value.import else {
+        return Err(usage(format!("the stream {} takes no files: it is exported", args.stream)).hint("run `backstop export`"));
+    };
     let pointers = Pointers::new(kind.id.clone(), kind.time.clone()).map_err(|e| usage(e.to_string()))?;
     let name: ShortName = args.stream.parse().map_err(|e| usage(format!("{e}")))?;
     let progress = context.output.monitor(&args.stream);

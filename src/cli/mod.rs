@@ -4,6 +4,7 @@ mod checkpoint;
 mod context;
 mod diff;
 pub mod exit;
+mod export;
 mod import;
 mod init;
 mod key;
@@ -84,6 +85,8 @@ enum Command {
     Policy(policy::PolicyCommand),
     /// Capture and commit a snapshot
     Snapshot(snapshot::SnapshotArgs),
+    /// Export the next window of logs
+    Export(export::ExportArgs),
     /// Seal log files that another system delivered
     Import(import::ImportArgs),
     /// List runs, newest first
@@ -131,6 +134,7 @@ fn dispatch(context: &Context, command: Command) -> Result<Exit, CliError> {
         Command::Init(args) => init::run(context, &args),
         Command::Policy(command) => policy::run(context, &command),
         Command::Snapshot(args) => snapshot::run(context, &args),
+        Command::Export(args) => export::run(context, &args),
         Command::Import(args) => import::run(context, &args),
         Command::Ls(args) => ls::run(context, &args),
         Command::Show(args) => show::run(context, &args),

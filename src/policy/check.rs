@@ -1,5 +1,6 @@
 //! Meaning: does the policy keep its own objectives?
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -19,7 +20,7 @@ pub const DEFAULT_SETTLE_SECONDS: u64 = 600;
 
 /// Everything that is wrong with a policy's meaning.
 pub fn check(policy: &Policy, text: &str, base: &Path) -> Vec<Problem> {
-    let mut checker = Checker { text, base, problems: Vec::new() };
+    let mut checker = Checker { text, base, problems: Vec::new(), secrets: BTreeSet::new() };
     checker.whole(policy);
     checker.vault(policy);
     checker.recipients(policy);
@@ -51,6 +52,8 @@ pub fn check(policy: &Policy, text: &str, base: &Path) -> Vec<Problem> {
         }
     }
     checker.jobs(policy);
+    // As they stand in the file; what has no place comes first.
+    checker.problems.sort_by_key(|problem| problem.place);
     checker.problems
 }
 
@@ -58,6 +61,8 @@ pub(super) struct Checker<'a> {
     pub(super) text: &'a str,
     pub(super) base: &'a Path,
     pub(super) problems: Vec<Problem>,
+    /// Places of secrets that were found missing; each is told once.
+    pub(super) secrets: BTreeSet<String>,
 }
 
 impl Checker<'_> {

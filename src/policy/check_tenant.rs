@@ -112,10 +112,10 @@ impl Checker<'_> {
             return self.error(at, "the credential has no kind: write `client_secret: { client_id: …, secret_env: … }`".into());
         };
         match (&secret.secret_env, &secret.secret_file) {
-            (Some(name), None) if std::env::var_os(name).is_none() => {
+            (Some(name), None) if std::env::var_os(name).is_none() && self.secrets.insert(name.clone()) => {
                 self.warn(at, format!("the environment variable {name}, which should hold the secret, is not set here"));
             }
-            (None, Some(file)) if !self.base.join(Path::new(file)).is_file() => {
+            (None, Some(file)) if !self.base.join(Path::new(file)).is_file() && self.secrets.insert(file.clone()) => {
                 self.warn(at, format!("there is no file {}, which should hold the secret", self.base.join(file).display()));
             }
             (Some(_), None) | (None, Some(_)) => {}

@@ -265,6 +265,12 @@ pub fn log_object(stream: &ShortName, day: Timestamp, run: RunId, number: usize)
     format!("audit-logs/{stream}/{day}/{run}-{number:04}{NDJSON}")
 }
 
+/// An object of events that are older than the window that found them, stored under the window's day.
+pub fn late_log_object(stream: &ShortName, day: Timestamp, run: RunId, number: usize) -> String {
+    let day = day.to_zoned(TimeZone::UTC).strftime("%Y/%m/%d").to_string();
+    format!("audit-logs/{stream}/{day}/{run}-late-{number:04}{NDJSON}")
+}
+
 /// The bundle of a checkpoint.
 pub fn bundle(day: Timestamp, run: RunId) -> String {
     format!("{BUNDLES}{}-{run}.ndjson.zst", day.to_zoned(TimeZone::UTC).date())
