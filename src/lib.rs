@@ -4,7 +4,8 @@
 //!
 //! ```text
 //! cli ─▶ backup, restore, verify ─▶ vault, source ─▶ store, path, observe
-//!   └──▶ policy ─────────────────────┘
+//!   ├──▶ policy ─────────────────────┘
+//!   └──▶ sample: a tenant to try things on; it knows nobody
 //! ```
 //!
 //! A **backup** moves records from a **source** into a **vault**, which keeps them in a **store**. A
@@ -17,6 +18,7 @@ pub mod observe;
 pub mod path;
 pub mod policy;
 pub mod restore;
+pub mod sample;
 pub mod source;
 pub mod store;
 pub mod vault;
