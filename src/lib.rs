@@ -3,8 +3,9 @@
 //! The map, and which way dependencies point:
 //!
 //! ```text
-//! cli ─▶ backup, restore, verify ─▶ vault, source ─▶ store, path, observe
-//!   └──▶ policy ─────────────────────┘
+//! cli ─▶ backup, restore, verify ─▶ vault, source ─▶ store, http ─▶ path, sort, observe
+//!   ├──▶ policy ─────────────────────┘
+//!   └──▶ sample: a tenant to try things on; it knows nobody
 //! ```
 //!
 //! A **backup** moves records from a **source** into a **vault**, which keeps them in a **store**. A
@@ -18,6 +19,7 @@ pub mod observe;
 pub mod path;
 pub mod policy;
 pub mod restore;
+pub mod sample;
 mod sort;
 pub mod source;
 pub mod store;

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms that it may know; `cli` may know all of them.
-const ALLOWED: [(&str, &[&str]); 11] = [
+const ALLOWED: [(&str, &[&str]); 12] = [
     ("backup", &["vault", "source", "store", "observe", "path", "sort"]),
     ("restore", &["vault", "source", "store", "observe", "path", "sort"]),
     ("verify", &["vault", "source", "store", "observe", "path", "restore", "sort"]),
@@ -19,6 +19,7 @@ const ALLOWED: [(&str, &[&str]); 11] = [
     ("store", &[]),
     ("path", &[]),
     ("observe", &[]),
+    ("sample", &[]),
 ];
 
 /// Files that may be longer than the rest; none.

@@ -12,6 +12,7 @@ mod ls;
 mod output;
 mod policy;
 mod restore;
+mod sample;
 mod select;
 mod show;
 mod snapshot;
@@ -105,6 +106,9 @@ enum Command {
     /// Make and list keys
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// Serve a sample tenant, and let things happen to it
+    #[command(subcommand)]
+    Sample(sample::SampleCommand),
 }
 
 /// Runs the program; the result is its exit code.
@@ -143,5 +147,6 @@ fn dispatch(context: &Context, command: Command) -> Result<Exit, CliError> {
         Command::Verify(args) => verify::run(context, &args),
         Command::Checkpoint(args) => checkpoint::run(context, &args),
         Command::Key(command) => key::run(context, &command),
+        Command::Sample(command) => sample::run(context, &command),
     }
 }
