@@ -84,7 +84,7 @@ impl Seen {
         if !self.known {
             // What is here belongs to a chain that no longer is.
             for entry in fs::read_dir(&self.dir)?.flatten() {
-                if !files.iter().any(|f| f.temporary.path() == entry.path()) {
+                if !files.iter().any(|f| f.temporary.path().file_name() == Some(&entry.file_name())) {
                     fs::remove_file(entry.path())?;
                 }
             }

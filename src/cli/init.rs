@@ -34,7 +34,12 @@ pub struct InitArgs {
 const TEMPLATE: &str = include_str!("init.yaml");
 
 pub fn run(context: &Context, args: &InitArgs) -> Result<Exit, CliError> {
-    let dir = &args.dir;
+    create(context, &args.dir, |recipients| policy_text(args, recipients))?;
+    Ok(Exit::Done)
+}
+
+/// Makes keys, the policy that `text` gives for the recipients, and the vault's genesis.
+pub fn create(context: &Context, dir: &Path, text: impl Fn(&[String]) -> Result<String, CliError>) -> Result<(), CliError> {
     let policy_file = dir.join("backstop.yaml");
     let keys = dir.join("keys");
     let genesis_file = keys.join("genesis.json");
@@ -72,7 +77,7 @@ pub fn run(context: &Context, args: &InitArgs) -> Result<Exit, CliError> {
     }
     let Some(operator) = operator else { return Err(CliError::new(Exit::Failed, "no operator key")) };
     if !policy_file.exists() {
-        write_new(&policy_file, policy_text(args, &recipients)?.as_bytes(), 0o644)?;
+        write_new(&policy_file, text(&recipients)?.as_bytes(), 0o644)?;
     }
     let policy = LoadedPolicy::load(&policy_file)?;
     let Some(local) = &policy.policy.vault.local else { return Err(CliError::new(Exit::Usage, "the policy names no local vault")) };
@@ -98,7 +103,7 @@ pub fn run(context: &Context, args: &InitArgs) -> Result<Exit, CliError> {
     };
     write_new(&genesis_file, &genesis, 0o644)?;
     report(context, &policy, &vault_dir, &identities, &recipients, &signers, &Sha256::of(&genesis));
-    Ok(Exit::Done)
+    Ok(())
 }
 
 fn founded_by(store: &Arc<dyn Store>, operator: &Signer) -> bool {

@@ -11,6 +11,7 @@ mod key;
 mod ls;
 mod output;
 mod policy;
+mod quickstart;
 mod restore;
 mod sample;
 mod select;
@@ -79,6 +80,8 @@ struct Global {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Show the whole life of a backup on a sample tenant, in a directory of its own
+    Quickstart(quickstart::QuickstartArgs),
     /// Make keys, a commented policy and the vault's genesis
     Init(init::InitArgs),
     /// Check a policy, or print its schema
@@ -122,7 +125,7 @@ pub fn run() -> Exit {
     };
     let Global { json, quiet, verbose, no_progress, color, .. } = cli.global;
     Output::set_color(color);
-    let output = Output { json, quiet, verbose, progress: !no_progress };
+    let output = Output { json, quiet, verbose, progress: !no_progress, muted: false };
     let context = Context { global: cli.global, output };
     match dispatch(&context, cli.command) {
         Ok(exit) => exit,
@@ -135,6 +138,7 @@ pub fn run() -> Exit {
 
 fn dispatch(context: &Context, command: Command) -> Result<Exit, CliError> {
     match command {
+        Command::Quickstart(args) => quickstart::run(context, &args),
         Command::Init(args) => init::run(context, &args),
         Command::Policy(command) => policy::run(context, &command),
         Command::Snapshot(args) => snapshot::run(context, &args),

@@ -46,6 +46,8 @@ pub struct Output {
     pub verbose: bool,
     /// Progress bars on a terminal.
     pub progress: bool,
+    /// Nothing at all: for commands inside another that speaks for them.
+    pub muted: bool,
 }
 
 impl Output {
@@ -60,14 +62,14 @@ impl Output {
 
     /// One line for people, on stdout, unless machines listen.
     pub fn say(&self, line: impl std::fmt::Display) {
-        if !self.json && !self.quiet {
+        if !self.json && !self.quiet && !self.muted {
             write_out(&format!("{line}\n"));
         }
     }
 
     /// One line of a command's result for people, also when quiet.
     pub fn tell(&self, line: impl std::fmt::Display) {
-        if !self.json {
+        if !self.json && !self.muted {
             write_out(&format!("{line}\n"));
         }
     }
@@ -75,6 +77,7 @@ impl Output {
     /// One JSON document on one line, when machines listen.
     pub fn json(&self, value: &impl Serialize) {
         if self.json
+            && !self.muted
             && let Ok(text) = serde_json::to_string(value)
         {
             write_out(&format!("{text}\n"));
@@ -83,14 +86,14 @@ impl Output {
 
     /// A warning on stderr.
     pub fn warn(&self, text: impl std::fmt::Display) {
-        if !self.quiet {
+        if !self.quiet && !self.muted {
             write_err(&format!("{DOUBT}warning:{DOUBT:#} {text}\n"));
         }
     }
 
     /// A note on stderr.
     pub fn note(&self, text: impl std::fmt::Display) {
-        if self.verbose && !self.quiet {
+        if self.verbose && !self.quiet && !self.muted {
             write_err(&format!("{FAINT}{text}{FAINT:#}\n"));
         }
     }
@@ -111,7 +114,7 @@ impl Output {
 
     /// A listener that draws a bar where there is a terminal, and prints warnings.
     pub fn monitor(self, what: &str) -> Progress {
-        let draw = self.progress && !self.quiet && io::stderr().is_terminal();
+        let draw = self.progress && !self.quiet && !self.muted && io::stderr().is_terminal();
         let bar = if draw { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
         if draw {
             bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(8));

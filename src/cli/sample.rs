@@ -120,13 +120,13 @@ fn run_server(context: &Context, args: &ServeArgs) -> Result<Exit, CliError> {
         .output
         .tell(format!("  {FAINT}In a policy, give {url} in place of login.microsoftonline.com, graph.microsoft.com and{FAINT:#}"));
     context.output.tell(format!("  {FAINT}management.azure.com. It holds {} invented users; stop it with Ctrl-C.{FAINT:#}", options.users));
-    wait_for_signal()?;
+    until_interrupted()?;
     drop(server);
     Ok(Exit::Done)
 }
 
 /// Until the user or the system wants it to end.
-fn wait_for_signal() -> Result<(), CliError> {
+pub fn until_interrupted() -> Result<(), CliError> {
     let fail = |error: std::io::Error| CliError::new(Exit::Failed, format!("cannot wait for signals: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(fail)?;
     runtime.block_on(async {

@@ -78,7 +78,8 @@ pub fn run(context: &Context, args: &VerifyArgs) -> Result<Exit, CliError> {
         return Ok(Exit::Done);
     }
     let errors = report.findings.iter().filter(|f| f.severity == Severity::Error).count();
-    output.say(format!("{BAD}{errors} findings of damage or tampering{BAD:#} in {counted}"));
+    let findings = if errors == 1 { "finding" } else { "findings" };
+    output.say(format!("{BAD}{errors} {findings} of damage or tampering{BAD:#} in {counted}"));
     output.say("What is unharmed still restores; `backstop ls` shows the runs, and `restore files` names what is lost of one.");
     Ok(Exit::Damage)
 }

@@ -22,7 +22,7 @@ fn wish(kind: Kind) -> Query {
         expand: match kind {
             Kind::RoleDefinitions => expand("inheritsPermissionsFrom", None),
             Kind::RoleManagementPolicies => expand("rules", None),
-            Kind::RoleManagementPolicyAssignments => expand("policy", Some("rules")),
+            // The rules of an assignment's policy are those of the policy.
             _ => Vec::new(),
         },
         ..Query::default()

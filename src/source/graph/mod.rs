@@ -49,6 +49,17 @@ pub struct GraphOptions {
     pub monitor: Arc<dyn Monitor + Send>,
 }
 
+/// Whether two texts are the same record of a collection, but for what changes by itself.
+pub fn same_record(spec: &CollectionSpec, a: &str, b: &str) -> bool {
+    let of = |text: &str| record::canonical(text, spec).ok().map(|r| r.fingerprint);
+    of(a).is_some_and(|a| of(b) == Some(a))
+}
+
+/// Where the record with this id lies in a snapshot.
+pub fn spelled_path(folder: &str, id: &str) -> String {
+    record::path_of(folder, id)
+}
+
 /// A tenant's configuration.
 pub struct GraphSource {
     options: GraphOptions,
