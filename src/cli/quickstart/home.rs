@@ -119,8 +119,8 @@ impl Home {
         let tenant = Tenant::new(options);
         let nanos = |at: Timestamp| i64::try_from(at.as_nanosecond()).unwrap_or(i64::MAX);
         for Happened { at, what } in &self.story.happened {
-            tenant.clock().set(nanos(*at));
             tenant.clock().freeze(true);
+            tenant.clock().set(nanos(*at));
             match what {
                 What::Changes(count) => drop(tenant.change(*count)),
                 What::Mischief => drop(tenant.mischief()),
