@@ -222,7 +222,7 @@ pub fn graph_page(tenant: &Tenant, call: &Call, rules: &Rules, version: &str, to
     let most = query.top.unwrap_or(rules.page).min(rules.most);
     let mut renderer = Renderer::new(&estate, rules, version == "beta", &query)?;
     if instances {
-        renderer = renderer.as_instances();
+        renderer = renderer.with_instances();
     }
     let walk = Walk { estate: &estate, kind: rules.kind, fits: &fits };
     let room = room(tenant, token, most);
