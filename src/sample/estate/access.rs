@@ -152,7 +152,7 @@ fn policy(basis: &Basis, n: usize) -> Value {
     };
     json!({
         "id": basis.guid("caPolicy", n), "displayName": POLICIES[n], "state": state, "templateId": null, "deletedDateTime": null, "description": null,
-        "createdDateTime": ticks_text(basis.before(12, n, 800)), "modifiedDateTime": (n % 3 == 0).then(|| ticks_text(basis.before(13, n, 200))),
+        "createdDateTime": ticks_text(basis.before(12, n, 800)), "modifiedDateTime": n.is_multiple_of(3).then(|| ticks_text(basis.before(13, n, 200))),
         "conditions": {
             "applications": applications, "users": users, "clientApplications": workload, "clientAppTypes": clients, "platforms": platforms,
             "locations": locations, "devices": null, "signInRiskLevels": sign_in_risk, "userRiskLevels": user_risk, "servicePrincipalRiskLevels": [],

@@ -83,7 +83,7 @@ pub(super) fn write(basis: &Basis, policies: &[String], services: usize, event: 
     let of_user = matches!(event.source, Source::InteractiveSignIns | Source::NonInteractiveSignIns);
     // What changes later looks unfinished at first.
     let open = event.again.is_some() && !second;
-    let risky = event.again.is_some() && second && event.draw % 2 == 0;
+    let risky = event.again.is_some() && second && event.draw.is_multiple_of(2);
     let roll = rng.next() % 1000;
     let mut bound = 0;
     let end = ENDS.iter().find(|e| {

@@ -36,7 +36,11 @@ pub fn page(tenant: &Tenant, call: &Call, rules: &Rules, version: &str) -> Resul
         }
         token.upto = estate.change;
     }
-    let query = Query::parse(&token.q)?;
+    let mut query = Query::parse(&token.q)?;
+    // The id comes whether it is selected or not.
+    if let Some(names) = query.select.as_mut().filter(|names| !names.iter().any(|n| n == "id")) {
+        names.push("id".into());
+    }
     if query.top.is_some() || query.orderby.is_some() || !query.expand.is_empty() || query.filter.is_some() {
         return Err("$top, $orderby, $expand and $filter are not supported by this delta query.".into());
     }

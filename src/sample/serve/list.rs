@@ -128,7 +128,12 @@ impl Page {
 
 /// `@odata.context` of a collection.
 pub fn context(call: &Call, version: &str, path: &str, query: &Query) -> String {
-    let names = query.select.as_ref().map(|n| format!("({})", n.join(","))).unwrap_or_default();
+    // What a client wrote goes into the answer: only what a name can hold.
+    let named = |names: &Vec<String>| {
+        let plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, ',' | '*' | '_');
+        format!("({})", names.join(",").chars().filter(plain).collect::<String>())
+    };
+    let names = query.select.as_ref().map(named).unwrap_or_default();
     format!("{}/{version}/$metadata#{path}{names}", call.base)
 }
 
@@ -222,7 +227,7 @@ pub fn graph_page(tenant: &Tenant, call: &Call, rules: &Rules, version: &str, to
     let most = query.top.unwrap_or(rules.page).min(rules.most);
     let mut renderer = Renderer::new(&estate, rules, version == "beta", &query)?;
     if instances {
-        renderer = renderer.as_instances();
+        renderer = renderer.with_instances();
     }
     let walk = Walk { estate: &estate, kind: rules.kind, fits: &fits };
     let room = room(tenant, token, most);

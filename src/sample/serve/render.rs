@@ -106,7 +106,7 @@ impl<'a> Renderer<'a> {
 
     /// Shows schedules as the instances that follow from them.
     #[must_use]
-    pub fn as_instances(mut self) -> Self {
+    pub fn with_instances(mut self) -> Self {
         self.instances = true;
         self
     }
