@@ -184,8 +184,7 @@ pub fn export(job: &ExportJob<'_>) -> Result<ExportReport, ExportError> {
             return Ok(report);
         }
         let seen = Seen::open(job.state.path(), &view, head.as_ref().map(|h| &h.sha256)).map_err(ExportError::State)?;
-        let mut export =
-            Export { job, chain, run: RunId::new(started), started, window: Window { from, to }, last: to == until, head, seen };
+        let mut export = Export { job, chain, run: RunId::new(started), started, window: Window { from, to }, head, seen };
         let mut written = Vec::new();
         if let Err(error) = export.run(&mut written, &mut report) {
             if !written.is_empty() {
@@ -230,8 +229,6 @@ struct Export<'a> {
     run: RunId,
     started: Timestamp,
     window: Window,
-    /// Whether it reaches up to now: sweeps wait for that.
-    last: bool,
     head: Option<Attested>,
     seen: Seen,
 }
@@ -252,7 +249,9 @@ impl Export<'_> {
         let Window { from, to } = self.window;
         let available_from = job.available.and_then(|available| self.started.checked_sub(available).ok());
         let lost = available_from.filter(|at| *at > from).map(|at| Window { from, to: at.min(to) });
-        let cold = self.head.is_some() && !self.seen.current;
+        // A list that is not filtered has events of any time.
+        let start = Some(self.read_from(available_from)).filter(|_| job.reader.spec.filter.is_some());
+        let cold = self.seen.is_cold(start);
         let mut lookup = self.seen.look_up();
         let mut fresh = Sorter::new(job.state.path(), SORT_BUDGET);
         let found = self.read(available_from, &mut lookup, &mut fresh)?;
@@ -299,7 +298,7 @@ impl Export<'_> {
                 newest if newest == built_on => Ok(()),
                 _ => Err(CommitError::Dropped(format!("another agent exported the window from {from} first"))),
             })?;
-        self.keep(prepared, &committed.sha256, available_from);
+        self.keep(prepared, &committed.sha256, start, available_from);
         report.windows += 1;
         (report.run, report.sequence) = (Some(self.run), committed.sequence);
         report.from = if report.windows == 1 { Some(from) } else { report.from };
@@ -317,13 +316,13 @@ impl Export<'_> {
         Ok(())
     }
 
-    /// Where reading begins: the window, and before it what may have arrived late.
+    /// Where reading begins: the window, and before it what may have arrived late. The first window of a new
+    /// day reads further back: reading happens now, whatever the window.
     fn read_from(&self, available_from: Option<Timestamp>) -> Timestamp {
         let Some(head) = &self.head else { return self.window.from };
         let before = &head.statement.predicate.started;
         let week = |at: Timestamp| day_of(at).iso_week_date().first_of_week().map(|w| w.date());
         let back = match () {
-            () if !self.last => self.job.lookback,
             // Once a week everything that is still to be had, once a day the last two days.
             () if week(*before).ok() != week(self.started).ok() => self.job.available.unwrap_or(DAILY_SWEEP).max(self.job.lookback),
             () if day_of(*before) != day_of(self.started) => DAILY_SWEEP.max(self.job.lookback),
@@ -407,11 +406,11 @@ impl Export<'_> {
     }
 
     /// From here on the window is committed: a cache that cannot be kept costs some repetitions, nothing else.
-    fn keep(&self, prepared: Vec<super::seen::Prepared>, head: &Sha256, available_from: Option<Timestamp>) {
+    fn keep(&self, prepared: Vec<super::seen::Prepared>, head: &Sha256, start: Option<Timestamp>, available_from: Option<Timestamp>) {
         let oldest = available_from.unwrap_or(self.started).checked_sub(SignedDuration::from_hours(72)).unwrap_or(self.started);
         // A list that is always read whole may bring up the oldest event again.
         let oldest = if self.job.reader.spec.filter.is_none() { Timestamp::UNIX_EPOCH } else { oldest };
-        if let Err(e) = self.seen.keep(prepared, head, day_of(oldest)) {
+        if let Err(e) = self.seen.keep(prepared, head, start, day_of(oldest)) {
             let message = format!(
                 "the window is committed, but what it sealed could not be noted in {} ({e}): the next export reads its lookback anew",
                 Path::display(self.job.state.path())

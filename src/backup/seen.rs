@@ -18,6 +18,9 @@ use crate::source::import::EventKey;
 use crate::store::Sha256;
 use crate::vault::ChainView;
 
+/// In place of an instant: every event that is sealed is known.
+const ALWAYS: &str = "always";
+
 /// An event's id and its bytes, each by the beginning of a digest.
 pub(super) type Mark = [u8; 32];
 
@@ -43,8 +46,8 @@ pub(super) struct Seen {
     dir: PathBuf,
     /// The envelope after whose commit it was written, where that still stands on the chain.
     known: bool,
-    /// Whether that is the chain's newest.
-    pub current: bool,
+    /// From this event time on, every event that is sealed is known; `None`: of all times.
+    complete_from: Option<Timestamp>,
 }
 
 impl Seen {
@@ -52,10 +55,28 @@ impl Seen {
     pub fn open(dir: &Path, view: &ChainView, head: Option<&Sha256>) -> io::Result<Self> {
         let dir = dir.join("seen");
         fs::create_dir_all(&dir)?;
-        let written = fs::read_to_string(dir.join("head")).unwrap_or_default();
-        let written: Option<Sha256> = written.trim().parse().ok();
+        let Some(head) = head else { return Ok(Self { dir, known: false, complete_from: None }) };
+        let text = fs::read_to_string(dir.join("head")).unwrap_or_default();
+        let (written, from) = text.trim().split_once(' ').unwrap_or((text.trim(), "never"));
+        let written: Option<Sha256> = written.parse().ok();
         let known = written.is_some_and(|w| view.attested.iter().any(|a| a.sha256 == w));
-        Ok(Self { dir, known, current: head.is_none() || written.as_ref() == head })
+        let complete_from = match from.parse() {
+            // What another agent sealed since is not known here.
+            _ if written.as_ref() != Some(head) => Some(Timestamp::MAX),
+            Ok(at) => Some(at),
+            Err(_) if from == ALWAYS => None,
+            Err(_) => Some(Timestamp::MAX),
+        };
+        Ok(Self { dir, known, complete_from })
+    }
+
+    /// Whether an event from `start` on may be sealed without being known here; `None`: of any time.
+    pub fn is_cold(&self, start: Option<Timestamp>) -> bool {
+        match (self.complete_from, start) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(from), Some(start)) => start < from,
+        }
     }
 
     fn file(&self, day: Date) -> PathBuf {
@@ -80,7 +101,8 @@ impl Seen {
     }
 
     /// Makes what was looked up known, once it is sealed under the envelope `head`; forgets days before `oldest`.
-    pub fn keep(&self, files: Vec<Prepared>, head: &Sha256, oldest: Date) -> io::Result<()> {
+    /// Every event from `start` on (`None`: of any time) is known now.
+    pub fn keep(&self, files: Vec<Prepared>, head: &Sha256, start: Option<Timestamp>, oldest: Date) -> io::Result<()> {
         if !self.known {
             // What is here belongs to a chain that no longer is.
             for entry in fs::read_dir(&self.dir)?.flatten() {
@@ -99,7 +121,11 @@ impl Seen {
             }
         }
         let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
-        file.write_all(head.to_string().as_bytes())?;
+        let complete = match (self.complete_from, start) {
+            (Some(from), Some(start)) => from.min(start).to_string(),
+            _ => ALWAYS.to_owned(),
+        };
+        file.write_all(format!("{head} {complete}\n").as_bytes())?;
         file.as_file().sync_all()?;
         file.persist(self.dir.join("head")).map_err(|e| e.error)?;
         Ok(())
@@ -243,14 +269,14 @@ mod tests {
     fn what_was_kept_is_known() {
         let dir = tempfile::tempdir().unwrap();
         let day: Date = "2026-11-23".parse().unwrap();
-        let seen = |known| Seen { dir: dir.path().to_owned(), known, current: true };
+        let seen = |known| Seen { dir: dir.path().to_owned(), known, complete_from: None };
         let head = Sha256::of(b"x");
         let mut marks: Vec<Mark> = (0..500).map(|n| of(&format!("id{n}"), "one")).collect();
         marks.sort_unstable();
         let first = seen(true);
         let mut lookup = first.look_up();
         assert!(marks.iter().all(|m| lookup.ask(day, m).unwrap() == Known::New));
-        first.keep(lookup.finish().unwrap(), &head, day).unwrap();
+        first.keep(lookup.finish().unwrap(), &head, None, day).unwrap();
         // Half of them again, half changed, some new.
         let mut again: Vec<(Mark, Known)> = (0..500)
             .map(|n| match n % 2 {
@@ -265,7 +291,7 @@ mod tests {
         for (mark, known) in &again {
             assert_eq!(lookup.ask(day, mark).unwrap(), *known);
         }
-        second.keep(lookup.finish().unwrap(), &head, day).unwrap();
+        second.keep(lookup.finish().unwrap(), &head, None, day).unwrap();
         let kept = fs::read(dir.path().join("2026-11-23")).unwrap();
         assert_eq!(kept.len(), 32 * (500 + 250 + 10));
         assert!(kept.chunks(32).is_sorted());
@@ -273,14 +299,14 @@ mod tests {
         let other = seen(false);
         let mut lookup = other.look_up();
         assert_eq!(lookup.ask(day, &marks[0]).unwrap(), Known::New);
-        other.keep(lookup.finish().unwrap(), &head, day).unwrap();
+        other.keep(lookup.finish().unwrap(), &head, None, day).unwrap();
         assert_eq!(fs::read(dir.path().join("2026-11-23")).unwrap().len(), 32);
     }
 
     #[test]
     fn the_same_event_twice_in_one_reading_is_one() {
         let dir = tempfile::tempdir().unwrap();
-        let seen = Seen { dir: dir.path().to_owned(), known: true, current: true };
+        let seen = Seen { dir: dir.path().to_owned(), known: true, complete_from: None };
         let mut lookup = seen.look_up();
         let day: Date = "2026-11-23".parse().unwrap();
         assert_eq!(lookup.ask(day, &of("a", "x")).unwrap(), Known::New);

@@ -146,9 +146,9 @@ impl Home {
     /// Makes keys, policy, evidence and vault, whatever of them is missing.
     pub fn initialise(&self, context: &Context, url: &str, tenant: &Tenant) -> Result<(), CliError> {
         let failed = |what: &str, e: std::io::Error| CliError::new(Exit::Failed, format!("cannot write {what}: {e}"));
-        fs::create_dir_all("evidence").map_err(|e| failed("evidence", e))?;
+        fs::create_dir_all("compliance").map_err(|e| failed("compliance", e))?;
         for (name, text) in EVIDENCE {
-            let path = Path::new("evidence").join(name);
+            let path = Path::new("compliance").join(name);
             if !path.exists() {
                 init::write_new(&path, text.as_bytes(), 0o644)?;
             }
