@@ -11,7 +11,7 @@ use crate::cli::exit::CliError;
 use crate::cli::output::{DOUBT, FAINT, GOOD, STRONG, at_second, grouped, human_bytes};
 use crate::store::LockMode;
 use crate::vault::attestation::{ExportDetails, Kind, Outcome, SnapshotDetails};
-use crate::vault::names::ChainName;
+use crate::vault::names::{ChainName, RECOVERY_MD};
 use crate::vault::{Attested, Ledger};
 
 /// One source or stream, as the vault's attestations say.
@@ -117,7 +117,7 @@ pub(super) fn show(context: &Context, home: &Home, ledger: &Ledger, proof: &Proo
     output.say(format!("\n{STRONG}Where it is{STRONG:#}  {FAINT}{}{FAINT:#}", home.path("").display()));
     line("backstop.yaml    the policy       keys/       identities and signing keys".into());
     line("vault/           the backups      restored/   what came back".into());
-    line("damaged/         the bad copy     vault/attestations/RECOVERY.md".into());
+    line(format!("damaged/         the bad copy     vault/{RECOVERY_MD}"));
     output.say(format!("\n{STRONG}Try next{STRONG:#}  {FAINT}in that directory{FAINT:#}"));
     line("backstop ls".into());
     line(format!("backstop show entra --identity {IDENTITY}"));
