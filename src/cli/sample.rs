@@ -156,8 +156,8 @@ fn turn(context: &Context, at: &AtArgs, knob: &str, body: &Value) -> Result<Exit
         let error = CliError::new(Exit::Usage, text);
         return Err(if knob == "disaster" { error.hint(format!("choose one of {}", DISASTERS.join(", "))) } else { error });
     }
-    context.output.json(&answer);
     let deeds = answer.as_array().map(Vec::as_slice).unwrap_or_default();
+    deeds.iter().for_each(|deed| context.output.json(deed));
     for deed in deeds.iter().take(50) {
         let word = |name: &str| deed[name].as_str().unwrap_or_default();
         context.output.tell(format!("{:<36} {}", word("collection"), word("what")));
