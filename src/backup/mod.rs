@@ -8,6 +8,7 @@ mod checkpoint;
 mod collect;
 mod error;
 mod export;
+mod fresh;
 mod import;
 mod journal;
 mod pipeline;

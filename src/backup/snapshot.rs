@@ -80,6 +80,8 @@ pub struct SnapshotReport {
     pub tree_sha256: crate::store::Sha256,
     /// By collection.
     pub collections: Vec<CollectionRecord>,
+    /// Collections that lost more than half of their records, and some ten at least: name, records before, records now.
+    pub shrunk: Vec<(String, u64, u64)>,
     /// Why this base is one, where a delta might have been expected.
     pub why_base: Option<&'static str>,
     /// Until when its objects are locked, if they are.
@@ -332,20 +334,32 @@ impl Attempt<'_> {
             objects: objects.len() as u64,
             adopted,
             tree_sha256: collected.tree_sha256,
+            shrunk: self.shrunk(&collections),
             collections,
             why_base: plan.why_base,
             lock_until: objects.iter().filter_map(|o| o.lock.until).min(),
         })
     }
 
+    /// What emptied since the snapshot before: more often a lost permission than a decision.
+    fn shrunk(&self, now: &[CollectionRecord]) -> Vec<(String, u64, u64)> {
+        let before = self.collections_before();
+        let lost = |c: &CollectionRecord| {
+            let had = before.iter().find(|b| b.name == c.name)?.count;
+            (c.outcome != CollectionOutcome::Absent && had > 2 * c.count && had - c.count > 10).then(|| (c.name.clone(), had, c.count))
+        };
+        now.iter().filter_map(lost).collect()
+    }
+
+    fn collections_before(&self) -> Vec<CollectionRecord> {
+        let details = self.previous.as_ref().and_then(|p| p.statement.predicate.details::<SnapshotDetails>().ok());
+        details.map_or_else(Vec::new, |d| d.collections)
+    }
+
     /// How each collection ended. One that failed is carried where there is something to carry, and is absent
     /// where there is not: neither is a deletion.
     fn collections(&self, counts: &Counts, carried: bool) -> Vec<CollectionRecord> {
-        let before: Vec<CollectionRecord> = self
-            .previous
-            .as_ref()
-            .and_then(|p| p.statement.predicate.details::<SnapshotDetails>().ok())
-            .map_or_else(Vec::new, |d| d.collections);
+        let before = self.collections_before();
         let record = |c: &CollectionCount| {
             let earlier = before.iter().find(|b| b.name == c.collection.name);
             let outcome = match c {

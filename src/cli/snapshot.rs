@@ -187,12 +187,12 @@ fn tell(context: &Context, name: &str, report: &SnapshotReport, waited: f64, sec
     if report.adopted > 0 {
         output.note(format!("{} objects of an interrupted run were adopted", report.adopted));
     }
-    // A tree that empties overnight is more often a missing mount than a decision.
-    if report.deleted > 10 && report.deleted > report.entries {
+    // What empties overnight is more often a missing mount or permission than a decision.
+    for (collection, before, now) in &report.shrunk {
         output.warn(format!(
-            "{name}: {} of {} records are gone since the last snapshot; the earlier snapshots hold them",
-            grouped(report.deleted),
-            grouped(report.deleted + report.entries)
+            "{name}: {collection} has {} records where it had {}; the earlier snapshots hold the others",
+            grouped(*now),
+            grouped(*before)
         ));
     }
 }

@@ -60,6 +60,14 @@ impl<'a> Capture<'a> {
             true => subscriptions(&options.service, &options.subscriptions, &*options.monitor).map_err(|e| whole(&options.name, &e))?,
             false => Vec::new(),
         };
+        if subscriptions.is_empty() && specs.iter().any(by_subscription) {
+            // Azure answers who may see nothing with an empty list: that is no proof that nothing is there.
+            return Err(SourceError {
+                name: options.name.clone(),
+                what: "the agent sees no subscription: it needs the role Reader, at the root management group or on each".into(),
+                passing: false,
+            });
+        }
         let mut tasks = VecDeque::new();
         for spec in specs.iter().filter(|s| s.parent.is_none()) {
             if !by_subscription(spec) {

@@ -199,7 +199,7 @@ impl Merge<'_> {
 
 /// The codes that a hole of this source may bear in an attestation.
 fn known_code(code: &str) -> &'static str {
-    const CODES: [&str; 17] = [
+    const CODES: [&str; 16] = [
         "credential_refused",
         "unreachable",
         "unauthorized",
@@ -216,7 +216,6 @@ fn known_code(code: &str) -> &'static str {
         "setup",
         "parent_failed",
         "bad_record",
-        "no_subscriptions",
     ];
     CODES.into_iter().find(|known| *known == code).unwrap_or("unreadable")
 }
