@@ -202,10 +202,7 @@ fn every_collection_is_served_as_the_dump_says() {
         ("entra.roleEligibilitySchedules", "/v1.0/roleManagement/directory/roleEligibilitySchedules".into()),
         ("entra.roleAssignmentSchedules", "/v1.0/roleManagement/directory/roleAssignmentSchedules".into()),
         ("entra.roleManagementPolicies", format!("/v1.0/policies/roleManagementPolicies?$expand=rules&{policies}")),
-        (
-            "entra.roleManagementPolicyAssignments",
-            format!("/v1.0/policies/roleManagementPolicyAssignments?$expand=policy($expand=rules)&{policies}"),
-        ),
+        ("entra.roleManagementPolicyAssignments", format!("/v1.0/policies/roleManagementPolicyAssignments?{policies}")),
         ("entra.conditionalAccessPolicies", "/beta/identity/conditionalAccess/policies".into()),
         ("entra.namedLocations", "/v1.0/identity/conditionalAccess/namedLocations".into()),
         ("entra.organization", "/v1.0/organization".into()),
