@@ -100,7 +100,11 @@ fn mistakes_about_tenants_are_pointed_at() {
         ("subscriptions: all", "subscriptions: all\n      arm_endpoint: http://management.example.com", "is not encrypted"),
         ("catalog: [entra, pim]", "catalog: [entra, pim]\n      endpoint: graph.microsoft.com", "is not an address"),
         ("secret_env: GRAPH_SECRET", "secret_env: GRAPH_SECRET, secret_file: x", "exactly one of"),
-        ("client_secret: { client_id: 4f3c1f0e-9d53-4f6a-8c0b-5b1f6f2f7a10, secret_env: GRAPH_SECRET }", "managed_identity: {}", "has no credential of this kind"),
+        (
+            "client_secret: { client_id: 4f3c1f0e-9d53-4f6a-8c0b-5b1f6f2f7a10, secret_env: GRAPH_SECRET }",
+            "managed_identity: {}",
+            "has no credential of this kind",
+        ),
         ("lookback: 60m", "lookback: 60", "is not a duration"),
         ("export: [sign-ins,", "export: [sign-in,", "did you mean `sign-ins`?"),
         ("tenant: contoso.onmicrosoft.com\n      catalog", "tenant: contoso/../other\n      catalog", "is not a tenant"),

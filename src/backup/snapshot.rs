@@ -208,7 +208,7 @@ impl Attempt<'_> {
             _ => self.run,
         };
         let previous_run = self.previous.as_ref().map(|p| p.statement.predicate.run);
-        let collections = self.collections(&counts, old.is_some());
+        let collections = self.collections(&counts, plan.kind, old.is_some());
         let manifest = self.put_manifest(
             plan,
             collected.lines,
@@ -356,30 +356,28 @@ impl Attempt<'_> {
         details.map_or_else(Vec::new, |d| d.collections)
     }
 
-    /// How each collection ended. One that failed is carried where there is something to carry, and is absent
-    /// where there is not: neither is a deletion.
-    fn collections(&self, counts: &Counts, carried: bool) -> Vec<CollectionRecord> {
+    /// How each collection ended. One that failed is carried where there is something to carry; a base without it
+    /// says that it is absent. Neither is a deletion.
+    fn collections(&self, counts: &Counts, kind: SnapshotKind, carried: bool) -> Vec<CollectionRecord> {
         let before = self.collections_before();
         let record = |c: &CollectionCount| {
             let earlier = before.iter().find(|b| b.name == c.collection.name);
+            let held = earlier.filter(|_| carried).and_then(|e| e.as_of);
             let outcome = match c {
                 _ if c.problems == 0 => CollectionOutcome::Complete,
                 _ if !c.failed => CollectionOutcome::Partial,
-                _ if carried && earlier.is_some_and(|e| e.outcome != CollectionOutcome::Absent) => CollectionOutcome::Failed,
+                _ if kind == SnapshotKind::Delta || held.is_some() => CollectionOutcome::Failed,
                 _ => CollectionOutcome::Absent,
             };
-            let since = || earlier.filter(|e| e.outcome == CollectionOutcome::Absent).and_then(|e| e.absent_since).unwrap_or(self.started);
+            let there = matches!(outcome, CollectionOutcome::Complete | CollectionOutcome::Partial);
+            let since = || earlier.and_then(|e| e.absent_since).unwrap_or(self.started);
             CollectionRecord {
                 name: c.collection.name.clone(),
                 outcome,
                 count: c.entries,
-                as_of: match outcome {
-                    CollectionOutcome::Complete | CollectionOutcome::Partial => Some(self.started),
-                    CollectionOutcome::Failed => earlier.and_then(|e| e.as_of),
-                    CollectionOutcome::Absent => None,
-                },
+                as_of: if there { Some(self.started) } else { held },
                 error_code: c.first_code.map(str::to_owned),
-                absent_since: (outcome == CollectionOutcome::Absent).then(since),
+                absent_since: (!there && held.is_none()).then(since),
             }
         };
         counts.collections.iter().map(record).collect()
