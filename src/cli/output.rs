@@ -227,7 +227,18 @@ pub fn at_second(at: jiff::Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// Text from the vault for a terminal: control characters cannot steer it.
+/// Text from the vault for a terminal: control characters cannot steer it, nor turn around what is read.
 pub fn shown(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    let turns = |c: char| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|c| if c.is_control() || turns(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+/// How wide lines may be: as the terminal, or as COLUMNS says; without either nothing is cut.
+pub fn width() -> Option<usize> {
+    let said = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
+    let seen = || {
+        let stdout = io::stdout();
+        stdout.is_terminal().then(|| rustix::termios::tcgetwinsize(&stdout).ok().map(|size| usize::from(size.ws_col))).flatten()
+    };
+    seen().filter(|width| *width > 0).or(said).map(|width| width.max(40))
 }

@@ -21,7 +21,7 @@ use crate::vault::manifest::ManifestError;
 use crate::vault::names::RunId;
 use crate::vault::seal::SealError;
 
-pub use diff::{AttributeChange, Change, DiffReport, RecordChange, diff};
+pub use diff::{AttributeChange, Change, DiffReport, RecordChange, diff, diff_raw};
 pub use files::{FilesJob, FilesReport, restore_files};
 pub use logs::{LogObject, LogsJob, LogsReport, known_at, log_objects, read_log_object, restore_logs};
 pub use members::{Members, SegmentRead, Wanted, read_segment};

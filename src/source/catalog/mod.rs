@@ -4,14 +4,20 @@
 //! fields change by themselves, which arrays are sets, and what refers to what. Code handles kinds of
 //! endpoint, never single endpoints.
 
+mod attention;
 mod pattern;
+mod place;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::OnceLock;
 
-use serde::Deserialize;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
+pub use attention::{Attention, Happening, Refers};
 pub use pattern::{Pattern, SetRule, escape};
+pub use place::path_of;
 
 /// The catalogs that the program brings: name and text.
 const SHIPPED: [(&str, &str); 4] = [
@@ -57,7 +63,7 @@ pub enum Volatile {
     },
 }
 
-/// Whose name a record without one of its own is shown by.
+/// Whose name a record is shown by when its own says nothing: it goes before `label`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LabelBy {
@@ -78,6 +84,9 @@ pub struct LabelBy {
 pub struct CollectionSpec {
     /// Its name, in attestations too.
     pub id: String,
+    /// What people call it; see [`CollectionSpec::title`].
+    #[serde(default)]
+    pub title: Option<String>,
     /// Which service answers.
     pub plane: Plane,
     /// `v1.0` or `beta` of Graph; ARM's `api-version`.
@@ -117,9 +126,9 @@ pub struct CollectionSpec {
     /// Properties to show a record by, best first; `a/b` leads into an object.
     #[serde(default)]
     pub label: Vec<String>,
-    /// Fields that name other records to show this one by.
-    #[serde(default)]
-    pub label_of: BTreeMap<Pattern, Vec<String>>,
+    /// Fields that name other records to show this one by, in this order.
+    #[serde(default, deserialize_with = "in_order")]
+    pub label_of: Vec<(Pattern, Vec<String>)>,
     /// Records of another collection that name this one.
     #[serde(default)]
     pub label_by: Option<LabelBy>,
@@ -138,6 +147,9 @@ pub struct CollectionSpec {
     /// Fields that hold another record's id, and the collections that it may be in.
     #[serde(default)]
     pub references: BTreeMap<Pattern, Vec<String>>,
+    /// Changes that somebody should look at first.
+    #[serde(default)]
+    pub attention: Vec<Attention>,
     /// The application permission that reading needs; the first is enough.
     pub permissions: Vec<String>,
 }
@@ -146,7 +158,33 @@ fn id() -> String {
     "id".into()
 }
 
+/// A map whose order means something.
+fn in_order<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(Pattern, Vec<String>)>, D::Error> {
+    struct InOrder;
+    impl<'de> Visitor<'de> for InOrder {
+        type Value = Vec<(Pattern, Vec<String>)>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("fields, each with a list of collections")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut out = Vec::new();
+            while let Some(entry) = map.next_entry()? {
+                out.push(entry);
+            }
+            Ok(out)
+        }
+    }
+    deserializer.deserialize_map(InOrder)
+}
+
 impl CollectionSpec {
+    /// What people call it.
+    pub fn title(&self) -> &str {
+        self.title.as_deref().unwrap_or(&self.id)
+    }
+
     /// The folder of its records in a snapshot, without a slash at either end.
     pub fn folder(&self) -> &str {
         self.folder.as_deref().unwrap_or_else(|| self.path.trim_start_matches('/'))
@@ -295,14 +333,28 @@ mod tests {
             assert!(!pair[1].starts_with(&format!("{}/", pair[0])) && pair[0] != pair[1], "{pair:?}");
         }
         for c in &all.collections {
-            let named = c.references.values().chain(c.label_of.values()).flatten();
+            let named = c.references.values().chain(c.label_of.iter().map(|(_, of)| of)).flatten();
             let by = c.label_by.iter().flat_map(|l| l.of.iter().chain([&l.collection]));
             for other in named.chain(by).chain(&c.parent) {
                 assert!(ids.contains(other.as_str()), "{}: {other}", c.id);
             }
             assert_eq!(c.parent.is_some(), c.gather.is_some(), "{}", c.id);
             assert!(!c.permissions.is_empty(), "{}", c.id);
+            assert!(c.title.is_some(), "{}: people see it", c.id);
+            for a in &c.attention {
+                assert!(a.refers.as_ref().is_none_or(|r| c.references.contains_key(&r.at) && !r.any.is_empty()), "{}: {}", c.id, a.say);
+                assert!(a.at.is_some() || [&a.from, &a.to, &a.lost].iter().all(|v| v.is_none()), "{}: {}", c.id, a.say);
+            }
         }
+    }
+
+    #[test]
+    fn what_the_catalog_says_in_order_stays_so() {
+        let fields: Vec<String> =
+            Catalog::all().collection("entra.roleAssignments").unwrap().label_of.iter().map(|(at, _)| at.to_string()).collect();
+        assert_eq!(fields, ["/roleDefinitionId", "/principalId"]);
+        let refers = Catalog::all().collection("entra.roleAssignments").unwrap().attention[0].refers.clone().unwrap();
+        assert!(refers.any.iter().any(|says| says.values().any(|v| *v == serde_json::Value::Bool(true))), "a yes is no text: {refers:?}");
     }
 
     #[test]

@@ -69,6 +69,11 @@ impl Pattern {
         every && parts.next().is_none()
     }
 
+    /// How many steps lead there.
+    pub fn depth(&self) -> usize {
+        self.steps.len()
+    }
+
     /// Whether a JSON pointer leads to one of these places or below one.
     pub fn covers(&self, pointer: &str) -> bool {
         let mut end = pointer.len();

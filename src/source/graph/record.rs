@@ -6,7 +6,7 @@
 use serde_json::Value;
 use sha2::Digest as _;
 
-use crate::path::encode_component;
+pub(super) use crate::source::catalog::path_of;
 use crate::source::catalog::{CollectionSpec, Volatile};
 
 /// A record and what is needed to keep it.
@@ -79,18 +79,6 @@ fn short(bytes: &[u8]) -> [u8; 16] {
     out
 }
 
-/// A record's path in its folder.
-pub(super) fn path_of(folder: &str, id: &str) -> String {
-    let mut path = String::with_capacity(folder.len() + id.len() + 6);
-    path.push_str(folder);
-    path.push('/');
-    // A slash would make folders, and a leading dot may hide a file: both can stand in an id.
-    let plain = id.replace('~', "~0").replace('/', "~1");
-    encode_component(plain.as_bytes(), &mut path);
-    path.push_str(".json");
-    path
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,11 +118,5 @@ mod tests {
             assert_eq!(canonical(raw, spec).err(), Some(BadRecord::NoId));
         }
         assert_eq!(canonical("[]", spec).err(), Some(BadRecord::NoObject));
-    }
-
-    #[test]
-    fn an_id_makes_one_file() {
-        assert_eq!(path_of("users", "a/b~c%"), "users/a~1b~0c%25.json");
-        assert_eq!(path_of("users", "../x"), "users/..~1x.json");
     }
 }
