@@ -104,7 +104,8 @@ fn a_quiet_night_costs_the_same_whatever_the_size_of_the_tenant() {
     small.clock.advance_hours(1);
     let quiet = small.snapshot().unwrap();
     let (large, _) = estate.delta(&[], 1);
-    assert!(large.stored_bytes.abs_diff(quiet.stored_bytes) < 100, "{} against {}", large.stored_bytes, quiet.stored_bytes);
+    // age adds a stanza of random length to each header, some two hundred bytes at most; a byte for each record would be more.
+    assert!(large.stored_bytes.abs_diff(quiet.stored_bytes) < 400, "{} against {}", large.stored_bytes, quiet.stored_bytes);
 }
 
 #[test]

@@ -382,6 +382,8 @@ fn names_cost_the_segments_that_hold_them_and_no_others() {
         // Without names nothing is read but what says which records there are.
         let raw = diff_raw(&ledger, &vault.identities, (&chain, before), (&chain, run)).unwrap();
         assert_eq!(raw.objects_read, 1 + deltas + deltas + 1);
+        let back = diff_raw(&ledger, &vault.identities, (&chain, run), (&chain, before)).unwrap();
+        assert_eq!(back.objects_read, raw.objects_read, "a record that went is not read either");
         read.insert(n);
         before = run;
     }

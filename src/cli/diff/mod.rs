@@ -38,6 +38,9 @@ pub fn run(context: &Context, args: &DiffArgs) -> Result<Exit, CliError> {
     if let Some(file) = args.html.as_deref().filter(|file| file.symlink_metadata().is_ok()) {
         return Err(in_the_way(file));
     }
+    if let Some(dir) = args.html.as_deref().map(directory).filter(|dir| !dir.is_dir()) {
+        return Err(CliError::new(Exit::Usage, format!("there is no directory {} to write a page into", dir.display())));
+    }
     let (ledger, _) = context.ledger()?;
     let a = select::snapshot(&ledger, &args.a)?.statement.predicate;
     let b = select::snapshot(&ledger, &args.b)?.statement.predicate;
@@ -48,7 +51,7 @@ pub fn run(context: &Context, args: &DiffArgs) -> Result<Exit, CliError> {
     report.changes.iter().for_each(|change| output.json(change));
     let lines = if args.names_only { text::names(&report.changes) } else { text::lines(&report.changes, width()) };
     lines.iter().for_each(|line| output.tell(line));
-    if lines.iter().any(String::is_empty) {
+    if !args.names_only && report.changes.iter().any(|change| change.collection.is_some()) {
         output.say("");
     }
     for failed in &report.failed {
@@ -89,11 +92,15 @@ fn in_the_way(file: &Path) -> CliError {
         .hint("`diff --html` overwrites nothing; choose another name, or move it away")
 }
 
+/// Where a file goes.
+fn directory(file: &Path) -> &Path {
+    file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Writes a page whole or not at all, for its writer's eyes only: it holds what the vault seals.
 fn write_page(file: &Path, page: &str) -> Result<(), CliError> {
     let failed = |e: std::io::Error| CliError::new(Exit::Failed, format!("cannot write {}: {e}", file.display()));
-    let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut temporary = tempfile::NamedTempFile::new_in(dir).map_err(failed)?;
+    let mut temporary = tempfile::NamedTempFile::new_in(directory(file)).map_err(failed)?;
     temporary.write_all(page.as_bytes()).and_then(|()| temporary.as_file().sync_all()).map_err(failed)?;
     match temporary.persist_noclobber(file) {
         Ok(_) => Ok(()),
