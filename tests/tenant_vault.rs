@@ -73,6 +73,11 @@ fn a_tenants_vault_is_what_the_page_says() {
     let third = sandbox.json(&["snapshot"], 0).remove(0);
     let count = third["collections"]["entra.namedLocations"]["count"].as_u64().unwrap();
     assert!(count > 0 && third["collections"]["entra.namedLocations"]["absent_since"].is_null());
+    // What could not be captured did not come and go.
+    let changes = sandbox.json(&["diff", "entra~1", "entra", ID[0], ID[1]], 0);
+    assert!(changes.iter().all(|c| c["collection"] != "entra.namedLocations"), "{changes:#?}");
+    let told = sandbox.backstop(&["diff", "entra~1", "entra", ID[0], ID[1]]);
+    assert!(told.stderr.contains("entra.namedLocations could not be captured"), "{}", told.stderr);
     tenant.change(5);
     faults(json!([{ "path": "/v1.0/identity/conditionalAccess/namedLocations", "kind": "status", "status": 403, "code": "AccessDenied" }]));
     let fourth = sandbox.json(&["snapshot"], 6).remove(0);

@@ -58,6 +58,9 @@ pub fn run(context: &Context, args: &DiffArgs) -> Result<Exit, CliError> {
         let what = failed.path.as_deref().or(failed.object.as_deref()).unwrap_or_default();
         output.warn(format!("{}: {}", shown(what), failed.message));
     }
+    for (collection, run) in &report.absent {
+        output.warn(format!("{collection} could not be captured in {run}: its records are neither added nor removed, and not compared"));
+    }
     let [added, removed, changed] = layout::counts(&report.changes);
     output.say(format!(
         "{FAINT}{} → {}:{FAINT:#} {GOOD}{added} added{GOOD:#}, {BAD}{removed} removed{BAD:#}, {DOUBT}{changed} changed{DOUBT:#}",

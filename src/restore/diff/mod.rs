@@ -21,7 +21,7 @@ use super::tree::{Lineage, open_manifest, read_tree, snapshot_of};
 use super::{Failed, RestoreError};
 use crate::source::catalog::{Catalog, CollectionSpec};
 use crate::vault::Ledger;
-use crate::vault::attestation::{SnapshotDetails, SnapshotKind};
+use crate::vault::attestation::{CollectionRecord, SnapshotDetails, SnapshotKind};
 use crate::vault::keys::Identities;
 use crate::vault::manifest::{Content, Entry, Line};
 use crate::vault::names::{self as object_names, ChainName, RunId};
@@ -70,6 +70,9 @@ pub struct DiffReport {
     pub changes: Vec<RecordChange>,
     /// Records that changed only in what changes by itself, or that are events rather than configuration.
     pub left_out: u64,
+    /// Collections of which one of the snapshots has nothing because it could not be captured, and which one that
+    /// is: their records did not come or go, and are not compared.
+    pub absent: Vec<(String, RunId)>,
     /// What could not be read.
     pub failed: Vec<Failed>,
     /// Sealed objects that were opened.
@@ -117,6 +120,14 @@ fn compare(
         Some(paths) => of_paths(ledger, identities, a, b, &paths, &mut report)?,
         None => side_by_side(ledger, identities, a, b, &mut report)?,
     };
+    let absent = [not_captured(ledger, a)?, not_captured(ledger, b)?];
+    pairs.retain(|path, (before, after)| {
+        let missing = |ids: &[String]| Catalog::all().collection_of(path).is_some_and(|c| ids.contains(&c.id));
+        !(after.is_none() && missing(&absent[1]) || before.is_none() && missing(&absent[0]))
+    });
+    for (ids, run) in absent.into_iter().zip([a.1, b.1]) {
+        report.absent.extend(ids.into_iter().map(|id| (id, run)));
+    }
     let contents = read_contents(ledger, identities, catalog, &pairs, &tables, &mut report)?;
     let mut compared = Vec::new();
     for (path, pair) in &pairs {
@@ -145,6 +156,14 @@ fn compare(
     }
     report.changes = compared.into_iter().map(|(_, change)| change).collect();
     Ok(report)
+}
+
+/// The collections of which a snapshot has nothing because they could not be captured.
+fn not_captured(ledger: &Ledger, snapshot: (&ChainName, RunId)) -> Result<Vec<String>, RestoreError> {
+    let lineage = snapshot_of(ledger, snapshot.0, snapshot.1)?;
+    let details = lineage.steps.last().and_then(|step| step.statement.predicate.details::<SnapshotDetails>().ok());
+    let nothing = |c: &CollectionRecord| c.absent_since.is_some() && c.as_of.is_none();
+    Ok(details.map_or_else(Vec::new, |d| d.collections.iter().filter(|c| nothing(c)).map(|c| c.name.clone()).collect()))
 }
 
 /// Says what a record and its references are called, and why somebody should look at it.
