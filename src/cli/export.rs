@@ -10,7 +10,7 @@ use serde_json::json;
 use super::checkpoint::after_a_run;
 use super::context::{Context, level, threads};
 use super::exit::{CliError, Exit};
-use super::output::{DOUBT, GOOD, at_second, grouped, human_bytes};
+use super::output::{DOUBT, FAINT, GOOD, at_second, grouped, human_bytes};
 use super::tenant;
 use crate::backup::{ExportJob, ExportReport, StateDir, export};
 use crate::http::Service;
@@ -145,12 +145,16 @@ fn tell(context: &Context, name: &str, report: &ExportReport, service: &Service,
     };
     let changed = if report.changed_events > 0 { format!(", {} changed since", grouped(report.changed_events)) } else { String::new() };
     output.say(format!(
-        "{style}{name}: {} {from} to {until}{several}{style:#}  {} events{late}{changed}; read {}, stored {} in {} objects; {seconds:.1} s",
+        "{style}{name}: {} to {until}{style:#}; {} events{several}{late}{changed}",
         report.outcome(),
-        grouped(report.events),
-        human_bytes(report.read_bytes),
+        grouped(report.events)
+    ));
+    let objects = if report.objects == 1 { "object" } else { "objects" };
+    output.say(format!(
+        "  {FAINT}from {from}; {} in {} {objects}, {} read; {seconds:.1} s{FAINT:#}",
         human_bytes(report.stored_bytes),
         report.objects,
+        human_bytes(report.read_bytes),
     ));
     if service.waited_seconds() >= 1.0 {
         output.say(format!("  the service asked to wait, {:.0} s in all", service.waited_seconds()));

@@ -11,7 +11,7 @@ use serde_saphyr::Spanned;
 use super::checkpoint::after_a_run;
 use super::context::{Context, level, threads};
 use super::exit::{CliError, Exit};
-use super::output::{DOUBT, GOOD, Progress, at_second, grouped, human_bytes};
+use super::output::{DOUBT, GOOD, Progress, day, grouped, human_bytes};
 use super::tenant;
 use crate::backup::{SnapshotJob, SnapshotReport, StateDir, snapshot};
 use crate::policy::{LoadedPolicy, SourcePolicy};
@@ -165,19 +165,17 @@ fn tell(context: &Context, name: &str, report: &SnapshotReport, waited: f64, sec
         "collections": collections, "lock_until": report.lock_until, "waited_seconds": waited, "duration_seconds": seconds,
     }));
     let style = if report.outcome == Outcome::Complete { GOOD } else { DOUBT };
-    let locked = report.lock_until.map_or_else(|| "not locked".to_owned(), |until| format!("locked until {}", at_second(until)));
+    let locked = report.lock_until.map_or_else(|| "not locked".to_owned(), |until| format!("locked to {}", day(until)));
+    output.say(format!("{style}{name}: {} {} {}{style:#}; {} entries", report.outcome, report.kind, report.run, grouped(report.entries),));
+    let objects = if report.objects == 1 { "object" } else { "objects" };
     output.say(format!(
-        "{style}{name}: {} {} {}{style:#}  {} entries, {} changed, {} deleted; read {}, stored {} in {} objects; {locked}; {seconds:.1} s",
-        report.outcome,
-        report.kind,
-        report.run,
-        grouped(report.entries),
+        "  {} changed, {} deleted; {} in {} {objects}, {locked}; {seconds:.1} s",
         grouped(report.changed),
         grouped(report.deleted),
-        human_bytes(report.read_bytes),
         human_bytes(report.stored_bytes),
         report.objects,
     ));
+    output.note(format!("{} read", human_bytes(report.read_bytes)));
     if waited >= 1.0 {
         output.say(format!("  the service asked to wait, {waited:.0} s in all"));
     }

@@ -51,7 +51,7 @@ fn rogue(estate: &mut Estate, journal: &Journal, now: i64, by: &(String, String)
     vec![
         deed(Kind::Users, &user, format!("new guest {name}")),
         deed(Kind::RoleAssignments, &id, format!("{name} is Global Administrator for good")),
-        deed(Kind::RoleAssignmentSchedules, &id, format!("schedule of the same assignment of {name}")),
+        deed(Kind::RoleAssignmentSchedules, &id, format!("{name} has it as a schedule of PIM, too")),
     ]
 }
 
@@ -68,7 +68,7 @@ fn weaken(estate: &mut Estate, journal: &Journal, now: i64, by: &(String, String
     let target = ("Policy", policy.as_str(), role.as_str());
     let activity = "Update role setting in PIM";
     note(estate, journal, now, by, Trace { activity, category: "RoleManagement", operation: "Update", service: "PIM", target, modified });
-    Some(deed(Kind::RoleManagementPolicies, &policy, format!("{role} is activated without multifactor authentication and approval")))
+    Some(deed(Kind::RoleManagementPolicies, &policy, format!("{role} needs neither MFA nor approval any more")))
 }
 
 /// What an intruder does first, for all to see.

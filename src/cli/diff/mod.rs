@@ -62,16 +62,14 @@ pub fn run(context: &Context, args: &DiffArgs) -> Result<Exit, CliError> {
         output.warn(format!("{collection} could not be captured in {run}: its records are neither added nor removed, and not compared"));
     }
     let [added, removed, changed] = layout::counts(&report.changes);
-    output.say(format!(
-        "{FAINT}{} → {}:{FAINT:#} {GOOD}{added} added{GOOD:#}, {BAD}{removed} removed{BAD:#}, {DOUBT}{changed} changed{DOUBT:#}",
-        a.run, b.run
-    ));
+    output.say(format!("{GOOD}{added} added{GOOD:#}, {BAD}{removed} removed{BAD:#}, {DOUBT}{changed} changed{DOUBT:#}"));
     if report.left_out > 0 {
         output.say(format!("{FAINT}{}{FAINT:#}", left_out(report.left_out)));
         if output.json {
             output.note(left_out(report.left_out));
         }
     }
+    output.say(format!("{FAINT}{} → {}{FAINT:#}", a.run, b.run));
     output.note(format!("{} sealed objects were opened", report.objects_read));
     if let Some(file) = &args.html {
         write_page(file, &page::page(&report, &snapshot(&a), &snapshot(&b)))?;

@@ -211,7 +211,7 @@ a { color: inherit; } .faint { color: var(--faint); font-weight: normal; }
 .added { color: var(--added); } .removed { color: var(--removed); } .changed { color: var(--changed); }
 h3, p, dd, dt, li, th { overflow-wrap: anywhere; } bdi { white-space: pre-wrap; }
 table { border-collapse: collapse; } th { text-align: left; font-weight: normal; } td { text-align: right; }
-thead th { color: var(--faint); } tfoot { font-weight: bold; } th, td { padding: .2rem .8rem .2rem 0; border-bottom: 1px solid var(--line); }
+thead th { color: var(--faint); overflow-wrap: normal; } tfoot { font-weight: bold; } th, td { padding: .2rem .8rem .2rem 0; border-bottom: 1px solid var(--line); }
 dl { margin: .5rem 0 0; } dt { color: var(--faint); margin-top: .4rem; }
 dd { margin: 0 0 0 1rem; font: .9rem/1.5 ui-monospace, monospace; } .runs dd { font: inherit; }
 article { border: 1px solid var(--line); border-radius: 6px; background: var(--box); padding: .7rem 1rem; margin: .6rem 0; }

@@ -16,7 +16,7 @@ use clap::Args;
 
 use super::context::Context;
 use super::exit::{CliError, Exit};
-use super::output::{DOUBT, FAINT, GOOD, STRONG};
+use super::output::{DOUBT, FAINT, GOOD, STRONG, grouped};
 use super::{Cli, dispatch};
 use crate::sample::Tenant;
 use crate::vault::Ledger;
@@ -68,14 +68,11 @@ pub fn run(context: &Context, args: &QuickstartArgs) -> Result<Exit, CliError> {
     home.initialise(&context.muted(), &server.url(), &tenant)?;
     let sort = if again { "goes on" } else { "begins" };
     if !again {
-        story.say("Two age identities that open backups (the agent needs neither), three signing keys, a policy and");
-        story.say("an empty vault, as `backstop init` makes them.");
+        story.say("Two age identities that open backups (the agent needs neither), three");
+        story.say("signing keys, a policy and an empty vault, as `backstop init` makes them.");
     }
-    story.say(format!(
-        "A sample tenant of {} users answers at {} as Microsoft Graph and Azure do; its history {sort}.",
-        home.users(),
-        server.url()
-    ));
+    story.say(format!("A sample tenant of {} users answers at {} as", home.users(), server.url()));
+    story.say(format!("Microsoft Graph and Azure do; its history {sort}."));
 
     let mut proof = Proof::default();
     story.title("The first night: full configuration, then the access logs");
@@ -98,7 +95,7 @@ pub fn run(context: &Context, args: &QuickstartArgs) -> Result<Exit, CliError> {
     story.title("What happened? The two snapshots, compared");
     story.run(&["diff", "entra~1", "entra", "--identity", home::IDENTITY], Exit::Done)?;
 
-    story.title("An auditor's look: no key, only the vault and the digest of its beginning");
+    story.title("An auditor's look: no key, only the vault and its first digest");
     let genesis = home.genesis()?;
     story.run(&["verify", "--vault", "vault", "--genesis", &genesis], Exit::Done)?;
 
@@ -107,7 +104,7 @@ pub fn run(context: &Context, args: &QuickstartArgs) -> Result<Exit, CliError> {
     proof.restore_seconds = story.run(&["restore", "files", "entra~1", "--to", "restored", "--identity", home::IDENTITY], Exit::Done)?;
     proof.compared = before.compare(&home.path("restored"))?;
     proof.restored = proof.compared;
-    story.say(format!("{GOOD}{} records of the tenant's own dump, each the same{GOOD:#}", proof.compared));
+    story.say(format!("{GOOD}{} records of the tenant's own dump, each the same{GOOD:#}", grouped(proof.compared)));
 
     story.title("One byte is flipped in a copy of the vault");
     home.clear("damaged")?;

@@ -4,11 +4,12 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::Proof;
-use super::home::{Home, IDENTITY};
+use super::home::{Home, IDENTITY, POLICY};
 use super::tools::Recovery;
 use crate::cli::context::Context;
 use crate::cli::exit::CliError;
-use crate::cli::output::{DOUBT, FAINT, GOOD, STRONG, at_second, grouped, human_bytes};
+use crate::cli::output::{DOUBT, FAINT, GOOD, STRONG, day, grouped, human_bytes};
+use crate::policy::{LoadedPolicy, parse_duration};
 use crate::store::LockMode;
 use crate::vault::attestation::{ExportDetails, Kind, Outcome, SnapshotDetails};
 use crate::vault::names::{ChainName, RECOVERY_MD};
@@ -50,7 +51,7 @@ fn snapshots(chain: &ChainName, runs: &[&Attested]) -> Option<Protected> {
     let (stored_bytes, locked_until) = sums(runs);
     let count = details.entries;
     let of = details.collections.len();
-    let what = format!("{} records{}", grouped(count), if of > 1 { format!(" in {of} collections") } else { String::new() });
+    let what = format!("{} records{}", grouped(count), if of > 1 { format!(", {of} collections") } else { String::new() });
     Some(Protected { name, what, as_of: details.captured, count, stored_bytes, locked_until })
 }
 
@@ -71,12 +72,14 @@ pub(super) fn show(context: &Context, home: &Home, ledger: &Ledger, proof: &Proo
     let all = protected(ledger)?;
     let output = context.output;
     let age = |p: &Protected| now.duration_since(p.as_of).as_secs_f64();
+    let objectives = LoadedPolicy::load(std::path::Path::new(POLICY))?.policy.objectives;
+    let (rpo, rto) = (&objectives.rpo.value, &objectives.rto.value);
     output.json(&json!({
         "dir": home.path("."), "policy": home.path("backstop.yaml"), "vault": home.path("vault"), "restored": home.path("restored"),
         "damaged": home.path("damaged"), "damaged_object": proof.damaged_object, "genesis_sha256": ledger.trust().genesis(),
         "protected": all.iter().map(|p| json!({
             "name": p.name, "count": p.count, "stored_bytes": p.stored_bytes, "lock_until": p.locked_until,
-            "rpo_achieved_seconds": age(p), "rpo_objective_seconds": 3600,
+            "rpo_achieved_seconds": age(p), "rpo_objective_seconds": parse_duration(rpo),
         })).collect::<Vec<_>>(),
         "restored_records": proof.restored, "compared_records": proof.compared, "attestations": proof.attestations, "objects": proof.objects,
         "snapshot_seconds": proof.snapshot_seconds, "export_seconds": proof.export_seconds, "delta_seconds": proof.delta_seconds,
@@ -84,12 +87,10 @@ pub(super) fn show(context: &Context, home: &Home, ledger: &Ledger, proof: &Proo
         "recovered_with_tools": matches!(proof.tools, Recovery::Done { .. }), "duration_seconds": seconds,
     }));
     let line = |text: String| output.say(format!("  {text}"));
-    output.say(format!("\n{STRONG}What was protected{STRONG:#}"));
+    output.say(format!("\n{STRONG}What was protected{STRONG:#}  {FAINT}and until when it is locked{FAINT:#}"));
     for p in &all {
-        let lock = p
-            .locked_until
-            .map_or_else(|| format!("{DOUBT}not locked{DOUBT:#}"), |until| format!("locked until {}", &at_second(until)[..10]));
-        line(format!("{:<17} {:<34} {:>9}  {lock}", p.name, p.what, human_bytes(p.stored_bytes)));
+        let lock = p.locked_until.map_or_else(|| format!("{DOUBT}not locked{DOUBT:#}"), |until| format!("until {}", day(until)));
+        line(format!("{:<17} {:<30} {:>9}  {lock}", p.name, p.what, human_bytes(p.stored_bytes)));
     }
     output.say(format!("\n{STRONG}What was proved{STRONG:#}"));
     let yes = format!("{GOOD}yes{GOOD:#}");
@@ -106,8 +107,8 @@ pub(super) fn show(context: &Context, home: &Home, ledger: &Ledger, proof: &Proo
     }
     output.say(format!("\n{STRONG}Measured here{STRONG:#}"));
     let worst = |streams: bool| all.iter().filter(|p| p.what.contains(" events of ") == streams).map(age).fold(0.0, f64::max);
-    line(format!("RPO now       configuration {}, logs {} (objective 1 h)", spoken(worst(false)), spoken(worst(true))));
-    line(format!("restore time  {} for {} records (objective 4 h)", spoken(proof.restore_seconds), grouped(proof.restored)));
+    line(format!("RPO now       configuration {}, logs {} (objective {rpo})", spoken(worst(false)), spoken(worst(true))));
+    line(format!("restore time  {} for {} records (objective {rto})", spoken(proof.restore_seconds), grouped(proof.restored)));
     line(format!(
         "backup time   {} full, {} changes, {} logs",
         spoken(proof.snapshot_seconds),

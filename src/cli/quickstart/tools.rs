@@ -31,7 +31,7 @@ impl Recovery {
             Self::Untried => "not tried".into(),
             Self::Missing(missing) => format!("not tried: {} not installed here (Debian: apt-get install age zstd jq)", list(missing)),
             Self::Done { seconds } => {
-                format!("age, zstd, tar and jq alone brought the newest snapshot back in {seconds:.1} s, each record the same")
+                format!("the newest snapshot came back in {seconds:.1} s, each record the same")
             }
         }
     }
