@@ -15,6 +15,7 @@ use crate::cli::init;
 use crate::sample::{Deed, Options, SampleError, Server, Tenant, serve};
 use crate::store::Sha256;
 use crate::vault::Ledger;
+use crate::vault::names::Container;
 
 /// The files of a quickstart, relative to its directory.
 pub(super) const POLICY: &str = "backstop.yaml";
@@ -66,7 +67,12 @@ pub(super) struct Home {
 impl Home {
     /// Opens or begins a quickstart, and changes into its directory.
     pub fn open(dir: &Path, users: usize) -> Result<Self, CliError> {
-        let failed = |what: &str, e: std::io::Error| CliError::new(Exit::Failed, format!("cannot {what} {}: {e}", dir.display()));
+        let failed = |what: &str, e: std::io::Error| {
+            CliError::new(Exit::Failed, format!("cannot {what} {}: {e}", dir.display())).hint("choose another directory with --dir")
+        };
+        if dir.exists() && !dir.is_dir() {
+            return Err(CliError::new(Exit::Usage, format!("{} is not a directory", dir.display())).hint("choose another --dir"));
+        }
         fs::create_dir_all(dir).map_err(|e| failed("make the directory", e))?;
         let story = dir.join(STORY);
         let begun = match fs::read(&story) {
@@ -89,7 +95,10 @@ impl Home {
         };
         std::env::set_current_dir(dir).map_err(|e| failed("change into", e))?;
         let home = Self { story: begun };
-        home.save()?;
+        home.save().map_err(|mut e| {
+            e.causes.insert(0, format!("cannot write into {}", dir.display()));
+            e.hint("choose another directory with --dir")
+        })?;
         Ok(home)
     }
 
@@ -146,9 +155,10 @@ impl Home {
     /// Makes keys, policy, evidence and vault, whatever of them is missing.
     pub fn initialise(&self, context: &Context, url: &str, tenant: &Tenant) -> Result<(), CliError> {
         let failed = |what: &str, e: std::io::Error| CliError::new(Exit::Failed, format!("cannot write {what}: {e}"));
-        fs::create_dir_all("evidence").map_err(|e| failed("evidence", e))?;
+        let evidence = Container::Evidence.as_str();
+        fs::create_dir_all(evidence).map_err(|e| failed(evidence, e))?;
         for (name, text) in EVIDENCE {
-            let path = Path::new("evidence").join(name);
+            let path = Path::new(evidence).join(name);
             if !path.exists() {
                 init::write_new(&path, text.as_bytes(), 0o644)?;
             }
@@ -163,7 +173,8 @@ impl Home {
         };
         if !self.is_initialised() {
             init::create(context, Path::new("."), |recipients| Ok(filled(&recipients.join(", "))))?;
-        } else if !fs::read_to_string(POLICY).is_ok_and(|text| text.contains(url)) {
+        }
+        if !fs::read_to_string(POLICY).is_ok_and(|text| text.contains(&format!("endpoint: {url}\n"))) {
             // The tenant answers elsewhere than the last time.
             let recipients =
                 crate::vault::keys::Identities::load(&[PathBuf::from(IDENTITY), PathBuf::from("keys/identity-2.txt")])?.recipients();

@@ -11,7 +11,7 @@ use crate::cli::exit::CliError;
 use crate::cli::output::{DOUBT, FAINT, GOOD, STRONG, at_second, grouped, human_bytes};
 use crate::store::LockMode;
 use crate::vault::attestation::{ExportDetails, Kind, Outcome, SnapshotDetails};
-use crate::vault::names::ChainName;
+use crate::vault::names::{ChainName, RECOVERY_MD};
 use crate::vault::{Attested, Ledger};
 
 /// One source or stream, as the vault's attestations say.
@@ -84,12 +84,11 @@ pub(super) fn show(context: &Context, home: &Home, ledger: &Ledger, proof: &Proo
         "recovered_with_tools": matches!(proof.tools, Recovery::Done { .. }), "duration_seconds": seconds,
     }));
     let line = |text: String| output.say(format!("  {text}"));
-    output.say(format!("\n{STRONG}What was protected{STRONG:#}"));
+    output.say(format!("\n{STRONG}What was protected, and until when it is locked{STRONG:#}"));
     for p in &all {
-        let lock = p
-            .locked_until
-            .map_or_else(|| format!("{DOUBT}not locked{DOUBT:#}"), |until| format!("locked until {}", &at_second(until)[..10]));
-        line(format!("{:<17} {:<34} {:>9}  {lock}", p.name, p.what, human_bytes(p.stored_bytes)));
+        let lock =
+            p.locked_until.map_or_else(|| format!("{DOUBT}not locked{DOUBT:#}"), |until| format!("until {}", &at_second(until)[..10]));
+        line(format!("{:<16} {:<32} {:>8}  {lock}", p.name, p.what, human_bytes(p.stored_bytes)));
     }
     output.say(format!("\n{STRONG}What was proved{STRONG:#}"));
     let yes = format!("{GOOD}yes{GOOD:#}");
@@ -117,7 +116,7 @@ pub(super) fn show(context: &Context, home: &Home, ledger: &Ledger, proof: &Proo
     output.say(format!("\n{STRONG}Where it is{STRONG:#}  {FAINT}{}{FAINT:#}", home.path("").display()));
     line("backstop.yaml    the policy       keys/       identities and signing keys".into());
     line("vault/           the backups      restored/   what came back".into());
-    line("damaged/         the bad copy     vault/attestations/RECOVERY.md".into());
+    line(format!("damaged/         the bad copy     vault/{RECOVERY_MD}"));
     output.say(format!("\n{STRONG}Try next{STRONG:#}  {FAINT}in that directory{FAINT:#}"));
     line("backstop ls".into());
     line(format!("backstop show entra --identity {IDENTITY}"));
