@@ -226,7 +226,11 @@ impl Pipeline<'_> {
                                 return Ok(false);
                             }
                         }
-                        if !send(Step::Hole(path.clone(), problem.clone()), &mut batch, false) {
+                        let mut problem = problem.clone();
+                        if pending.as_ref().is_some_and(|(p, before)| inside(p) && before.committed.is_some()) {
+                            problem.message.push_str("; what was captured before is carried on");
+                        }
+                        if !send(Step::Hole(path.clone(), problem), &mut batch, false) {
                             return Ok(false);
                         }
                         while let Some((_, before)) = pending.take_if(|(p, _)| inside(p)) {

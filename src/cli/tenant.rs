@@ -37,13 +37,20 @@ fn credential(policy: &LoadedPolicy, access: &TenantAccess<'_>) -> Result<Creden
         })?,
         (None, Some(file)) => {
             let file = policy.path(file);
-            fs::read_to_string(&file).map_err(|e| usage(format!("cannot read the client's secret from {}: {e}", file.display())))?
+            fs::read_to_string(&file).map_err(|e| {
+                usage(format!("cannot read the client's secret from {}: {e}", file.display()))
+                    .hint("put the secret of the application registration there, readable by this user alone")
+            })?
         }
         (None, None) => return Err(usage("the credential does not say where the secret is".into())),
     };
     let secret = secret.trim_end_matches(['\r', '\n']);
     if secret.is_empty() {
-        return Err(usage("the client's secret is empty".into()));
+        let place = said.secret_env.as_ref().map_or_else(
+            || format!("the file {}", said.secret_file.as_deref().unwrap_or_default()),
+            |name| format!("the environment variable {name}"),
+        );
+        return Err(usage(format!("the client's secret is empty: it should stand in {place}")));
     }
     Ok(Credential::ClientSecret { client_id: said.client_id.clone(), secret: Secret::new(secret) })
 }

@@ -24,7 +24,7 @@ pub enum HttpError {
         what: String,
     },
     /// An answer that says no.
-    #[error("{place} answered {status} {code}: {said}")]
+    #[error("{place} answered {status}{}", words(*status, code, said))]
     Refused {
         /// Scheme, host and path.
         place: String,
@@ -69,6 +69,12 @@ pub enum HttpError {
         /// How that was seen.
         what: String,
     },
+    /// Azure answers so to a client that has no role on any subscription: with an empty list, and no error.
+    #[error("{place} shows this client no subscription at all")]
+    NoSubscriptions {
+        /// Scheme, host and path.
+        place: String,
+    },
     /// The client cannot be made.
     #[error("{what}")]
     Setup {
@@ -95,6 +101,7 @@ impl HttpError {
             Self::Unreadable { .. } => "unreadable_answer",
             Self::ForeignLink { .. } => "foreign_link",
             Self::EndlessPages { .. } => "endless_pages",
+            Self::NoSubscriptions { .. } => "no_subscriptions",
             Self::Setup { .. } => "setup",
         }
     }
@@ -105,7 +112,33 @@ impl HttpError {
     }
 }
 
+/// What a refusal said, where it said something.
+fn words(status: u16, code: &str, said: &str) -> String {
+    match (code, said) {
+        ("", "") if (300..400).contains(&status) => ": a redirect, which is not followed; is it a proxy's?".into(),
+        ("", "") => " and did not say why".into(),
+        ("", text) | (text, "") => format!(" {text}"),
+        (code, said) => format!(" {code}: {said}"),
+    }
+}
+
 /// Codes by which Entra says that the tenant has no licence for what was asked.
 fn unlicensed(code: &str) -> bool {
     ["Authentication_RequestFromNonPremiumTenantOrB2CTenant", "AadPremiumLicenseRequired", "RequestFromNonPremiumTenant"].contains(&code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_without_words_has_no_empty_ones() {
+        let refused = |status, code: &str, said: &str| {
+            HttpError::Refused { place: "https://x/y".into(), status, code: code.into(), said: said.into() }.to_string()
+        };
+        assert_eq!(refused(403, "Denied", "No."), "https://x/y answered 403 Denied: No.");
+        assert_eq!(refused(403, "Denied", ""), "https://x/y answered 403 Denied");
+        assert_eq!(refused(407, "", ""), "https://x/y answered 407 and did not say why");
+        assert_eq!(refused(302, "", ""), "https://x/y answered 302: a redirect, which is not followed; is it a proxy's?");
+    }
 }

@@ -210,10 +210,10 @@ impl Service {
     ) -> Result<T, HttpError> {
         let place = place(url);
         let mut refused_tokens = 0;
-        let tries = if self.gone.load(Ordering::Relaxed) { TRIES_WHEN_GONE } else { TRIES };
-        let result = attempts(&place, Some((&self.waited, tries)), monitor, |_| {
-            let token = self.tokens.get(&self.http, monitor)?;
+        let result = attempts(&place, tries(&self.gone), Some(&self.waited), monitor, || {
+            // First the pace: a token may end meanwhile.
             self.keep_pace(workload);
+            let token = self.tokens.get(&self.http, &self.gone, monitor)?;
             self.requests.fetch_add(1, Ordering::Relaxed);
             let answered = answer(request().bearer_auth(&token), &place, |status, body| match status {
                 200..=299 => parse(body).map(Ok),
@@ -234,6 +234,13 @@ impl Service {
             _ => self.gone.store(false, Ordering::Relaxed),
         }
         result?
+    }
+
+    /// Keeps a wait that the service asks for inside an answer, unless it is longer than a run may wait.
+    pub fn keep_wait(&self, url: &Url, retry_after: &str, monitor: &dyn Monitor) {
+        if let Some(wait) = parse_retry_after(retry_after).filter(|wait| *wait <= LONGEST_WAIT) {
+            sleep_as_told(&place(url), wait, Some(&self.waited), monitor);
+        }
     }
 
     /// Keeps what the service documents for workloads that give no Retry-After: one request a second.
@@ -267,7 +274,7 @@ const QUERY: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC
     .remove(b'\'');
 
 /// Scheme, host and path of an address.
-fn place(url: &Url) -> String {
+pub fn place(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
     url.set_fragment(None);
@@ -312,13 +319,15 @@ fn answer<T>(
         Err(e) => return Ok(Answer::Again(unreachable(with_causes(&e.without_url())))),
     };
     let status = response.status().as_u16();
-    let retry_after = response.headers().get("retry-after").and_then(|v| v.to_str().ok()).and_then(retry_after);
+    let retry_after = response.headers().get("retry-after").and_then(|v| v.to_str().ok()).and_then(parse_retry_after);
     if status == 429 || status == 503 && retry_after.is_some() {
         return Ok(Answer::Wait(retry_after));
     }
     let mut body = Vec::new();
     if let Err(e) = response.take(MAX_BODY + 1).read_to_end(&mut body) {
-        return Ok(Answer::Again(unreachable(format!("the answer broke off: {}", with_causes(&e)))));
+        // The service is there: what is wrong is this answer.
+        let what = format!("it broke off: {}", with_causes(&e));
+        return Ok(Answer::Again(HttpError::Unreadable { place: place.to_owned(), what }));
     }
     if body.len() as u64 > MAX_BODY {
         return Err(HttpError::Unreadable { place: place.to_owned(), what: format!("it has more than {} MiB", MAX_BODY >> 20) });
@@ -337,7 +346,7 @@ fn answer<T>(
 }
 
 /// Reads seconds or a date.
-fn retry_after(text: &str) -> Option<Duration> {
+fn parse_retry_after(text: &str) -> Option<Duration> {
     if let Ok(seconds) = text.trim().parse::<f64>() {
         return (seconds >= 0.0 && seconds.is_finite()).then(|| Duration::from_secs_f64(seconds.min(1e6)));
     }
@@ -352,19 +361,35 @@ fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(0.5 + random / 2.0)
 }
 
+/// How often to try.
+fn tries(gone: &AtomicBool) -> u32 {
+    if gone.load(Ordering::Relaxed) { TRIES_WHEN_GONE } else { TRIES }
+}
+
+/// Waits because the service asked for it.
+fn sleep_as_told(place: &str, wait: Duration, counter: Option<&AtomicU64>, monitor: &dyn Monitor) {
+    if wait >= TOLD {
+        monitor.event(Event::Note(format!("{place} asks to wait; going on in {} s", wait.as_secs())));
+    }
+    std::thread::sleep(wait);
+    if let Some(counter) = counter {
+        counter.fetch_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
 /// Tries until there is an answer: waits as told, pauses longer each time where nothing is said.
 fn attempts<T>(
     place: &str,
-    counted: Option<(&AtomicU64, u32)>,
+    most: u32,
+    counter: Option<&AtomicU64>,
     monitor: &dyn Monitor,
-    mut one: impl FnMut(u32) -> Result<Answer<T>, HttpError>,
+    mut one: impl FnMut() -> Result<Answer<T>, HttpError>,
 ) -> Result<T, HttpError> {
-    let most = counted.map_or(TRIES, |(_, tries)| tries);
     let mut failures = 0;
     let mut throttles = 0;
     let mut waited = Duration::ZERO;
     loop {
-        match one(failures)? {
+        match one()? {
             Answer::Given(value) => return Ok(value),
             Answer::Token => {}
             Answer::Again(error) => {
@@ -386,14 +411,8 @@ fn attempts<T>(
                         asks_seconds: wait.as_secs(),
                     });
                 }
-                if wait >= TOLD {
-                    monitor.event(Event::Note(format!("{place} asks to wait; going on in {} s", wait.as_secs())));
-                }
-                std::thread::sleep(wait);
+                sleep_as_told(place, wait, counter, monitor);
                 waited += wait;
-                if let Some((counter, _)) = counted {
-                    counter.fetch_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
-                }
             }
         }
     }
@@ -414,10 +433,10 @@ mod tests {
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {
-        assert_eq!(retry_after("7"), Some(Duration::from_secs(7)));
-        assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
-        assert_eq!(retry_after("soon"), None);
-        assert_eq!(retry_after("-1"), None);
+        assert_eq!(parse_retry_after("7"), Some(Duration::from_secs(7)));
+        assert_eq!(parse_retry_after("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
+        assert_eq!(parse_retry_after("soon"), None);
+        assert_eq!(parse_retry_after("-1"), None);
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! Access tokens: the OAuth 2.0 client credentials grant of the Microsoft identity platform.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use url::Url;
 
 use super::error::HttpError;
-use super::{Credential, attempts, one_line, place};
+use super::{Credential, attempts, one_line, place, tries};
 use crate::observe::Monitor;
 
 /// A token is renewed this long before its end, or at nine tenths of a short life.
@@ -20,7 +21,15 @@ pub(super) struct Tokens {
     /// `<resource>/.default`.
     pub scope: String,
     pub credential: Credential,
-    held: Mutex<Option<Held>>,
+    held: Mutex<Known>,
+}
+
+/// What is known of the credential: a token, or that it is refused.
+#[derive(Default)]
+struct Known {
+    token: Option<Held>,
+    /// Asked once; every further question would be one more failed sign-in in the tenant's log.
+    refused: Option<HttpError>,
 }
 
 #[derive(Clone)]
@@ -50,32 +59,40 @@ struct Denied {
 
 impl Tokens {
     pub fn new(authority: Url, tenant: String, scope: String, credential: Credential) -> Self {
-        Self { authority, tenant, scope, credential, held: Mutex::new(None) }
+        Self { authority, tenant, scope, credential, held: Mutex::default() }
     }
 
     /// A token that is still good.
-    pub fn get(&self, http: &reqwest::blocking::Client, monitor: &dyn Monitor) -> Result<String, HttpError> {
-        let mut held = self.held.lock().map_err(|_| HttpError::Setup { what: "a thread failed".into() })?;
-        if let Some(held) = held.as_ref().filter(|h| Instant::now() < h.renew_at) {
+    pub fn get(&self, http: &reqwest::blocking::Client, gone: &AtomicBool, monitor: &dyn Monitor) -> Result<String, HttpError> {
+        let mut known = self.held.lock().map_err(|_| HttpError::Setup { what: "a thread failed".into() })?;
+        if let Some(held) = known.token.as_ref().filter(|h| Instant::now() < h.renew_at) {
             return Ok(held.token.clone());
         }
-        let granted = self.ask(http, monitor)?;
+        if let Some(refused) = &known.refused {
+            return Err(refused.clone());
+        }
+        let granted = self.ask(http, tries(gone), monitor).inspect_err(|e| match e {
+            HttpError::Credential { .. } => known.refused = Some(e.clone()),
+            // Others wait at the lock: they need not be as patient once more.
+            HttpError::Unreachable { .. } => gone.store(true, Ordering::Relaxed),
+            _ => {}
+        })?;
         let life = Duration::from_secs(granted.expires_in);
         let renew_at = Instant::now() + life.saturating_sub(EARLY).max(life * 9 / 10);
-        *held = Some(Held { token: granted.access_token.clone(), renew_at });
+        known.token = Some(Held { token: granted.access_token.clone(), renew_at });
         Ok(granted.access_token)
     }
 
     /// Forgets a token that the service refused.
     pub fn forget(&self, token: &str) {
-        if let Ok(mut held) = self.held.lock()
-            && held.as_ref().is_some_and(|h| h.token == token)
+        if let Ok(mut known) = self.held.lock()
+            && known.token.as_ref().is_some_and(|h| h.token == token)
         {
-            *held = None;
+            known.token = None;
         }
     }
 
-    fn ask(&self, http: &reqwest::blocking::Client, monitor: &dyn Monitor) -> Result<Granted, HttpError> {
+    fn ask(&self, http: &reqwest::blocking::Client, tries: u32, monitor: &dyn Monitor) -> Result<Granted, HttpError> {
         let mut url = self.authority.clone();
         url.set_path(&format!("{}/{}/oauth2/v2.0/token", self.authority.path().trim_end_matches('/'), self.tenant));
         let Credential::ClientSecret { client_id, secret } = &self.credential;
@@ -85,7 +102,7 @@ impl Tokens {
             .append_pair("scope", &self.scope)
             .append_pair("grant_type", "client_credentials")
             .finish();
-        attempts(&place(&url), None, monitor, |_| {
+        attempts(&place(&url), tries, None, monitor, || {
             let request = http.post(url.clone()).header("content-type", "application/x-www-form-urlencoded").body(form.clone());
             super::answer(request, &place(&url), |status, body| {
                 if status == 200 {

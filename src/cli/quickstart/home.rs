@@ -66,7 +66,12 @@ pub(super) struct Home {
 impl Home {
     /// Opens or begins a quickstart, and changes into its directory.
     pub fn open(dir: &Path, users: usize) -> Result<Self, CliError> {
-        let failed = |what: &str, e: std::io::Error| CliError::new(Exit::Failed, format!("cannot {what} {}: {e}", dir.display()));
+        let failed = |what: &str, e: std::io::Error| {
+            CliError::new(Exit::Failed, format!("cannot {what} {}: {e}", dir.display())).hint("choose another directory with --dir")
+        };
+        if dir.exists() && !dir.is_dir() {
+            return Err(CliError::new(Exit::Usage, format!("{} is not a directory", dir.display())).hint("choose another --dir"));
+        }
         fs::create_dir_all(dir).map_err(|e| failed("make the directory", e))?;
         let story = dir.join(STORY);
         let begun = match fs::read(&story) {
@@ -89,7 +94,10 @@ impl Home {
         };
         std::env::set_current_dir(dir).map_err(|e| failed("change into", e))?;
         let home = Self { story: begun };
-        home.save()?;
+        home.save().map_err(|mut e| {
+            e.causes.insert(0, format!("cannot write into {}", dir.display()));
+            e.hint("choose another directory with --dir")
+        })?;
         Ok(home)
     }
 
@@ -163,7 +171,8 @@ impl Home {
         };
         if !self.is_initialised() {
             init::create(context, Path::new("."), |recipients| Ok(filled(&recipients.join(", "))))?;
-        } else if !fs::read_to_string(POLICY).is_ok_and(|text| text.contains(url)) {
+        }
+        if !fs::read_to_string(POLICY).is_ok_and(|text| text.contains(&format!("endpoint: {url}\n"))) {
             // The tenant answers elsewhere than the last time.
             let recipients =
                 crate::vault::keys::Identities::load(&[PathBuf::from(IDENTITY), PathBuf::from("keys/identity-2.txt")])?.recipients();

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::record::{BadRecord, Record, canonical, path_of};
 use super::{GraphOptions, HOLE, RECORD, Subscriptions, advice, by_subscription, whole};
-use crate::http::{HttpError, Page, Pages, Service};
+use crate::http::{HttpError, Page, Pages, Service, place};
 use crate::observe::{Event, Monitor};
 use crate::sort::Sorter;
 use crate::source::SourceError;
@@ -27,7 +27,8 @@ pub(super) struct Capture<'a> {
     /// Ids of the collections that others are children of.
     parents: Mutex<BTreeMap<String, Option<Vec<String>>>>,
     failed: AtomicUsize,
-    first_error: Mutex<Option<HttpError>>,
+    /// With what a person can do about it.
+    first_error: Mutex<Option<(HttpError, String)>>,
     /// The credential is refused: nothing will be given to anybody.
     hopeless: AtomicBool,
     broken: Mutex<Option<std::io::Error>>,
@@ -57,17 +58,10 @@ impl<'a> Capture<'a> {
         let options = self.options;
         let specs = &options.collections;
         let subscriptions = match specs.iter().any(by_subscription) {
-            true => subscriptions(&options.service, &options.subscriptions, &*options.monitor).map_err(|e| whole(&options.name, &e))?,
+            true => subscriptions(&options.service, &options.subscriptions, &*options.monitor)
+                .map_err(|e| whole(&options.name, &e, advice(&e, &["Reader".to_owned()], Plane::Arm)))?,
             false => Vec::new(),
         };
-        if subscriptions.is_empty() && specs.iter().any(by_subscription) {
-            // Azure answers who may see nothing with an empty list: that is no proof that nothing is there.
-            return Err(SourceError {
-                name: options.name.clone(),
-                what: "the agent sees no subscription: it needs the role Reader, at the root management group or on each".into(),
-                passing: false,
-            });
-        }
         let mut tasks = VecDeque::new();
         for spec in specs.iter().filter(|s| s.parent.is_none()) {
             if !by_subscription(spec) {
@@ -90,8 +84,9 @@ impl<'a> Capture<'a> {
             }
         });
         let error = self.first_error.lock().ok().and_then(|e| e.clone());
-        if let Some(error) = error.filter(|_| self.hopeless.load(Ordering::Relaxed) || self.failed.load(Ordering::Relaxed) == count) {
-            return Err(whole(&options.name, &error));
+        if let Some((error, said)) = error.filter(|_| self.hopeless.load(Ordering::Relaxed) || self.failed.load(Ordering::Relaxed) == count)
+        {
+            return Err(whole(&options.name, &error, said));
         }
         for spec in specs.iter().filter(|s| s.parent.is_some()) {
             let parent = spec.parent.as_deref().unwrap_or_default();
@@ -164,6 +159,10 @@ impl<'a> Capture<'a> {
                     }
                     records.push(record);
                 }
+                Err(BadRecord::Unreadable { id, what }) => {
+                    self.hole(&path_of(folder, &id), "bad_record", &format!("{} {id} cannot be read: {what}", spec.id));
+                    ids.iter_mut().for_each(|ids| ids.push(id.clone()));
+                }
                 Err(BadRecord::NoId) => self.hole(&format!("{folder}/?"), "bad_record", &format!("a record has no {}", spec.key)),
                 Err(BadRecord::NoObject) => self.hole(&format!("{folder}/?"), "bad_record", "a record is no JSON object"),
             }
@@ -210,10 +209,11 @@ impl<'a> Capture<'a> {
         if matches!(error, HttpError::Credential { .. }) {
             self.hopeless.store(true, Ordering::Relaxed);
         }
+        let said = advice(error, &spec.permissions, spec.plane);
+        self.hole(path, error.code(), &format!("{} could not be captured: {said}", spec.id));
         if let Ok(mut first) = self.first_error.lock() {
-            first.get_or_insert_with(|| error.clone());
+            first.get_or_insert_with(|| (error.clone(), said));
         }
-        self.hole(path, error.code(), &format!("{} could not be captured: {}", spec.id, advice(error, &spec.permissions, spec.plane)));
     }
 }
 
@@ -223,15 +223,19 @@ pub(super) fn subscriptions(service: &Service, wanted: &Subscriptions, monitor: 
         return Ok(these.clone());
     }
     let url = service.url("/subscriptions", &[("api-version", "2022-12-01")]);
+    let at = place(&url);
     let mut pages = Pages::new(service, url, None, monitor);
     let mut out = Vec::new();
     while let Some(page) = pages.next_page()? {
         for record in &page.value {
             let value: serde_json::Value = serde_json::from_str(record.get()).unwrap_or_default();
-            out.extend(value["subscriptionId"].as_str().map(str::to_owned));
+            // One that is passed over would look as if all that is in it were deleted.
+            let what = || "a subscription has no subscriptionId".to_owned();
+            let id = value["subscriptionId"].as_str().ok_or_else(|| HttpError::Unreadable { place: at.clone(), what: what() })?;
+            out.push(id.to_owned());
         }
     }
-    Ok(out)
+    if out.is_empty() { Err(HttpError::NoSubscriptions { place: at }) } else { Ok(out) }
 }
 
 /// The address of a list's first page.

@@ -13,7 +13,7 @@ use url::Url;
 use super::advice;
 use super::capture::{Capture, first_page};
 use super::record::{Record, keep, path_of};
-use crate::http::{HttpError, Page, Pages};
+use crate::http::{HttpError, Page, Pages, place};
 use crate::observe::Event;
 use crate::source::catalog::CollectionSpec;
 
@@ -32,7 +32,17 @@ struct Answer {
     id: String,
     status: u16,
     #[serde(default)]
+    headers: HashMap<String, Value>,
+    #[serde(default)]
     body: Option<Box<RawValue>>,
+}
+
+impl Answer {
+    /// How long the service asks to wait before this question is put again.
+    fn retry_after(&self) -> Option<&str> {
+        let header = self.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("retry-after"));
+        header.filter(|_| matches!(self.status, 429 | 503)).and_then(|(_, value)| value.as_str())
+    }
 }
 
 impl Capture<'_> {
@@ -80,6 +90,10 @@ impl Capture<'_> {
             // A service without batches answers one by one.
             Err(_) => HashMap::new(),
         };
+        // One wait serves all that were put off.
+        if let Some(wait) = answers.values().filter_map(Answer::retry_after).max_by_key(|w| (w.len(), *w)) {
+            options.service.keep_wait(&url, wait, &*options.monitor);
+        }
         let mut records = Vec::with_capacity(parents.len());
         for (n, (parent, url)) in parents.iter().zip(urls).enumerate() {
             match self.one(spec, parent, url, answers.remove(&n)) {
@@ -101,19 +115,24 @@ impl Capture<'_> {
     /// One parent's list; `None` when the parent is gone.
     fn one(&self, spec: &CollectionSpec, parent: &str, url: Url, answer: Option<Answer>) -> Result<Option<Record>, HttpError> {
         let given = answer.filter(|a| a.status == 200).and_then(|a| Page::parse(a.body?.get().as_bytes()).ok());
+        let at = place(&url);
         let mut pages = Pages::new(&self.options.service, url, spec.throttle.as_deref(), &*self.options.monitor);
         let mut list = Vec::new();
         let mut take = |page: &Page| {
-            list.extend(page.value.iter().filter_map(|raw| serde_json::from_str::<Value>(raw.get()).ok()));
+            for raw in &page.value {
+                let unreadable = |e: serde_json::Error| HttpError::Unreadable { place: at.clone(), what: e.to_string() };
+                list.push(serde_json::from_str::<Value>(raw.get()).map_err(unreadable)?);
+            }
+            Ok(())
         };
         // Whatever was not given in the batch is asked for by itself, with all patience.
         if let Some(page) = given {
             pages.after(&page)?;
-            take(&page);
+            take(&page)?;
         }
         loop {
             match pages.next_page() {
-                Ok(Some(page)) => take(&page),
+                Ok(Some(page)) => take(&page)?,
                 Ok(None) => break,
                 Err(HttpError::Refused { status: 404, .. }) => return Ok(None),
                 Err(e) => return Err(e),

@@ -89,13 +89,15 @@ fn advice(error: &HttpError, permissions: &[String], plane: Plane) -> String {
         "forbidden" if plane == Plane::Arm => format!("{error}; it needs a role with the action {needs}, such as Reader"),
         "forbidden" => format!("{error}; it needs the application permission {needs}, with admin consent"),
         "not_licensed" => format!("{error}; the tenant has no licence for it"),
+        "no_subscriptions" => format!("{error}; it needs the role Reader on those that are to be captured"),
+        "credential_refused" => format!("{error}; put a valid secret of this client where the policy says it is"),
         _ => error.to_string(),
     }
 }
 
 /// The source `name` cannot be read at all.
-fn whole(name: &str, error: &HttpError) -> SourceError {
-    SourceError { name: name.to_owned(), what: error.to_string(), passing: error.passing() }
+fn whole(name: &str, error: &HttpError, said: String) -> SourceError {
+    SourceError { name: name.to_owned(), what: said, passing: error.passing() }
 }
 
 impl Source for GraphSource {

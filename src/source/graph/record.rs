@@ -3,7 +3,10 @@
 //! Keys are sorted by their bytes, there is no white space, arrays that are sets (by the catalog) are sorted,
 //! and annotations of the transport (`@odata.etag` and the like) are left out. Nothing else is changed.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
+use serde_json::value::RawValue;
 use sha2::Digest as _;
 
 pub(super) use crate::source::catalog::path_of;
@@ -26,11 +29,18 @@ pub(super) enum BadRecord {
     NoObject,
     /// It has no id where the catalog says it is.
     NoId,
+    /// Its id can be read, the rest cannot: half a character, say, where the service cut a name.
+    Unreadable {
+        /// The id.
+        id: String,
+        /// What is wrong.
+        what: String,
+    },
 }
 
 /// Brings a record into canonical form.
 pub(super) fn canonical(raw: &str, spec: &CollectionSpec) -> Result<Record, BadRecord> {
-    let mut value: Value = serde_json::from_str(raw).map_err(|_| BadRecord::NoObject)?;
+    let mut value: Value = serde_json::from_str(raw).map_err(|e| unreadable(raw, spec, &e))?;
     let Value::Object(map) = &mut value else { return Err(BadRecord::NoObject) };
     map.retain(|key, _| !annotation(key));
     let id = match map.get(&spec.key) {
@@ -39,6 +49,12 @@ pub(super) fn canonical(raw: &str, spec: &CollectionSpec) -> Result<Record, BadR
         _ => return Err(BadRecord::NoId),
     };
     Ok(keep(id, value, spec))
+}
+
+fn unreadable(raw: &str, spec: &CollectionSpec, error: &serde_json::Error) -> BadRecord {
+    let Ok(fields) = serde_json::from_str::<BTreeMap<String, &RawValue>>(raw) else { return BadRecord::NoObject };
+    let id = fields.get(&spec.key).and_then(|id| serde_json::from_str::<String>(id.get()).ok());
+    id.filter(|id| !id.is_empty()).map_or(BadRecord::NoId, |id| BadRecord::Unreadable { id, what: error.to_string() })
 }
 
 /// Canonical form of a value that has an id already.
@@ -118,5 +134,8 @@ mod tests {
             assert_eq!(canonical(raw, spec).err(), Some(BadRecord::NoId));
         }
         assert_eq!(canonical("[]", spec).err(), Some(BadRecord::NoObject));
+        let cut = canonical(r#"{"id":"1","displayName":"\ud83d"}"#, spec).err();
+        assert!(matches!(cut, Some(BadRecord::Unreadable { id, .. }) if id == "1"));
+        assert_eq!(canonical(r#"{"id":"\ud83d"}"#, spec).err(), Some(BadRecord::NoId));
     }
 }
