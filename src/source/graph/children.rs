@@ -32,16 +32,17 @@ struct Answer {
     id: String,
     status: u16,
     #[serde(default)]
-    headers: HashMap<String, Value>,
+    headers: Option<HashMap<String, Value>>,
     #[serde(default)]
     body: Option<Box<RawValue>>,
 }
 
 impl Answer {
     /// How long the service asks to wait before this question is put again.
-    fn retry_after(&self) -> Option<&str> {
-        let header = self.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("retry-after"));
-        header.filter(|_| matches!(self.status, 429 | 503)).and_then(|(_, value)| value.as_str())
+    fn retry_after(&self) -> Option<String> {
+        let headers = self.headers.as_ref().filter(|_| matches!(self.status, 429 | 503))?;
+        let (_, value) = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("retry-after"))?;
+        Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
     }
 }
 
@@ -91,8 +92,8 @@ impl Capture<'_> {
             Err(_) => HashMap::new(),
         };
         // One wait serves all that were put off.
-        if let Some(wait) = answers.values().filter_map(Answer::retry_after).max_by_key(|w| (w.len(), *w)) {
-            options.service.keep_wait(&url, wait, &*options.monitor);
+        if let Some(wait) = answers.values().filter_map(Answer::retry_after).max_by_key(|w| (w.len(), w.clone())) {
+            options.service.keep_wait(&url, &wait, &*options.monitor);
         }
         let mut records = Vec::with_capacity(parents.len());
         for (n, (parent, url)) in parents.iter().zip(urls).enumerate() {
