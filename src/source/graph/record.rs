@@ -113,6 +113,12 @@ mod tests {
     }
 
     #[test]
+    fn a_fraction_keeps_its_value() {
+        let raw = r#"{"id":"1","latitude":31.245270191439438}"#;
+        assert_eq!(of("entra.users", raw).bytes, raw.as_bytes());
+    }
+
+    #[test]
     fn what_changes_by_itself_is_no_change() {
         let schedule = |start: &str, kind: &str| {
             of(
