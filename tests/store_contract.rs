@@ -32,7 +32,7 @@ fn put(store: &dyn Store, name: &str, bytes: &[u8], lock: &LockRequest) -> Resul
 
 fn content(store: &dyn Store, name: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
-    store.open(name).unwrap().read_to_end(&mut bytes).unwrap();
+    store.open(name, None).unwrap().read_to_end(&mut bytes).unwrap();
     bytes
 }
 
@@ -73,21 +73,32 @@ fn first_come_first_served(store: &dyn Store) {
         assert_eq!(content(store, &name), *bytes);
         assert_eq!(info.recorded_sha256, Some(Sha256::of(bytes)), "the digest beside the object is the winner's");
         assert_eq!(info.size, bytes.len() as u64);
-        assert_eq!(info.lock.as_ref(), Some(&receipt.as_ref().unwrap().lock), "the lock is the winner's");
+        if let Some(answered) = &receipt.as_ref().unwrap().lock {
+            assert_eq!(info.lock.as_ref(), Some(answered), "the lock is the winner's");
+        }
+        assert_eq!(info.lock.as_ref().unwrap().until, Some(hours(1 + i64::from(bytes[0]))), "the lock is the winner's");
     }
     let again = put(store, "attestations/race/0000000000.json", b"late", &locked(1));
     assert!(matches!(again, Err(StoreError::AlreadyExists { .. })), "{again:?}");
+}
+
+/// The lock as a listing shows it, which is what the store answered at once, where it did.
+fn shown_lock(store: &dyn Store, name: &str, receipt: &backstop::store::Receipt) -> backstop::store::LockState {
+    let shown = store.head(name).unwrap().unwrap().lock.unwrap();
+    assert!(receipt.lock.as_ref().is_none_or(|answered| *answered == shown), "{name}");
+    shown
 }
 
 fn locks_are_read_back(store: &dyn Store) {
     for (n, mode) in [LockMode::Locked, LockMode::Unlocked].into_iter().enumerate() {
         let name = format!("evidence/locks/{n}");
         let receipt = put(store, &name, b"x", &LockRequest { mode, until: hours(48) }).unwrap();
-        assert_eq!((receipt.lock.mode, receipt.lock.until), (mode, Some(hours(48))));
-        assert_eq!(store.head(&name).unwrap().unwrap().lock, Some(receipt.lock));
+        let shown = shown_lock(store, &name, &receipt);
+        assert_eq!((shown.mode, shown.until), (mode, Some(hours(48))));
     }
     let receipt = put(store, "evidence/locks/none", b"x", &LockRequest { mode: LockMode::None, until: hours(48) }).unwrap();
-    assert_eq!((receipt.lock.mode, receipt.lock.until), (LockMode::None, None));
+    let shown = shown_lock(store, "evidence/locks/none", &receipt);
+    assert_eq!((shown.mode, shown.until), (LockMode::None, None));
     for (n, past) in [0, -1, -24 * 3650].into_iter().enumerate() {
         let name = format!("evidence/locks/past-{n}");
         let refused = put(store, &name, b"x", &locked(past));
@@ -106,20 +117,20 @@ fn locks_only_grow(store: &dyn Store) {
         LockRequest { mode: LockMode::Unlocked, until: hours(72) },
         LockRequest { mode: LockMode::None, until: hours(72) },
     ] {
-        let refused = store.extend_lock(name, &shorter);
+        let refused = store.extend_lock(name, None, &shorter);
         assert!(matches!(refused, Err(StoreError::LockRefused { .. })), "{shorter:?}: {refused:?}");
         let lock = store.head(name).unwrap().unwrap().lock.unwrap();
         assert_eq!((lock.mode, lock.until), (LockMode::Locked, Some(hours(48))), "{shorter:?}");
     }
     for longer in [48, 72] {
-        let state = store.extend_lock(name, &locked(longer)).unwrap();
+        let state = store.extend_lock(name, None, &locked(longer)).unwrap();
         assert_eq!((state.mode, state.until), (LockMode::Locked, Some(hours(longer))));
         let info = store.head(name).unwrap().unwrap();
         assert_eq!(info.lock, Some(state));
         assert_eq!(info.recorded_sha256, Some(Sha256::of(b"x")), "the digest stays");
     }
     assert_eq!(content(store, name), b"x");
-    let missing = store.extend_lock("config-snapshots/s/2026-11/none", &locked(1));
+    let missing = store.extend_lock("config-snapshots/s/2026-11/none", None, &locked(1));
     assert!(matches!(missing, Err(StoreError::NotFound { .. } | StoreError::Io { .. })), "{missing:?}");
 }
 
@@ -151,9 +162,9 @@ fn readers_agree(store: &dyn Store, scratch: &Path) {
     assert_eq!(store.list("audit-logs/none/").unwrap().len(), 0);
     assert!(store.head("audit-logs/s/2026/11/23/none").unwrap().is_none());
     assert!(store.head("audit-logs/s/2026/11").unwrap().is_none(), "a folder is no object");
-    assert!(matches!(store.open("audit-logs/none").map(drop), Err(StoreError::NotFound { .. })));
-    assert!(store.read("audit-logs/t/x-0000", 2999).is_err(), "a reader's limit holds");
-    assert_eq!(store.read("audit-logs/t/x-0000", 3000).unwrap().len(), 3000);
+    assert!(matches!(store.open("audit-logs/none", None).map(drop), Err(StoreError::NotFound { .. })));
+    assert!(store.read("audit-logs/t/x-0000", None, 2999).is_err(), "a reader's limit holds");
+    assert_eq!(store.read("audit-logs/t/x-0000", None, 3000).unwrap().len(), 3000);
 }
 
 fn bad_names_are_refused(store: &dyn Store) {
@@ -175,9 +186,9 @@ fn bad_names_are_refused(store: &dyn Store) {
     for name in bad {
         let outcomes = [
             put(store, name, b"x", &locked(1)).map(drop),
-            store.open(name).map(drop),
+            store.open(name, None).map(drop),
             store.head(name).map(drop),
-            store.extend_lock(name, &locked(1)).map(drop),
+            store.extend_lock(name, None, &locked(1)).map(drop),
         ];
         for outcome in outcomes {
             assert!(matches!(outcome, Err(StoreError::BadName { .. })), "{name:?}: {outcome:?}");
@@ -240,7 +251,7 @@ fn what_is_said_of_enforcement_is_what_the_file_itself_says() {
     let receipt = put(asked.as_ref(), "evidence/x", b"x", &locked(1)).unwrap();
     let path = sandbox.path("asked/evidence/x");
     let stands = is_immutable(&path);
-    assert_eq!(receipt.lock.enforced_by, if stands { EnforcedBy::Kernel } else { EnforcedBy::Advisory });
+    assert_eq!(receipt.lock.unwrap().enforced_by, if stands { EnforcedBy::Kernel } else { EnforcedBy::Advisory });
     let sidecar: serde_json::Value = serde_json::from_slice(&fs::read(sandbox.path("asked/evidence/.x.lock")).unwrap()).unwrap();
     assert_eq!(sidecar["enforced_by"], if stands { "kernel" } else { "advisory" });
     if stands {
@@ -259,10 +270,10 @@ fn what_is_said_of_enforcement_is_what_the_file_itself_says() {
     assert_eq!(fs::read(&path).unwrap(), b"x");
     let unasked = local(&sandbox, "unasked", false, &[]);
     let receipt = put(unasked.as_ref(), "evidence/x", b"x", &locked(1)).unwrap();
-    assert_eq!(receipt.lock.enforced_by, EnforcedBy::Advisory);
+    assert_eq!(receipt.lock.unwrap().enforced_by, EnforcedBy::Advisory);
     assert!(!is_immutable(&sandbox.path("unasked/evidence/x")));
     let trial = put(asked.as_ref(), "evidence/trial", b"x", &LockRequest { mode: LockMode::Unlocked, until: hours(1) }).unwrap();
-    assert_eq!(trial.lock.enforced_by, EnforcedBy::Advisory);
+    assert_eq!(trial.lock.unwrap().enforced_by, EnforcedBy::Advisory);
     assert!(!is_immutable(&sandbox.path("asked/evidence/trial")));
 }
 
@@ -276,7 +287,7 @@ fn the_lock_file_says_mode_instant_enforcement_digest_and_size() {
         "mode": "locked", "until": "2026-11-24T08:00:00Z", "enforced_by": "advisory", "sha256": Sha256::of(b"hello").to_string(), "size": 5,
     });
     assert_eq!(read(), expected);
-    store.extend_lock("evidence/s/x.age", &locked(48)).unwrap();
+    store.extend_lock("evidence/s/x.age", None, &locked(48)).unwrap();
     assert_eq!(read()["until"], "2026-11-25T08:00:00Z");
     assert_eq!(read()["sha256"], expected["sha256"]);
     // A lock file that is gone or damaged is no lock.
@@ -298,7 +309,7 @@ fn leftovers_and_lock_files_are_no_objects() {
     let names: Vec<String> = store.list("evidence/").unwrap().into_iter().map(|i| i.name).collect();
     assert_eq!(names, ["evidence/s/x"]);
     assert!(store.head("evidence/s/link").unwrap().is_none(), "a link is no object");
-    assert!(store.open("evidence/s/link").is_err(), "and is not followed");
+    assert!(store.open("evidence/s/link", None).is_err(), "and is not followed");
     assert!(put(store.as_ref(), "evidence/s/link", b"x", &locked(1)).is_err(), "nor written through");
 }
 

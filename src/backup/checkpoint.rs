@@ -9,7 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::error::SnapshotError;
 use super::put_policy;
 use crate::store::{Body, Sha256, StoreError};
-use crate::vault::attestation::{CheckpointDetails, EnvelopeLock, Head, HeartbeatDetails, Kind, ObjectRef, Outcome};
+use crate::vault::Written;
+use crate::vault::attestation::{CheckpointDetails, EnvelopeLock, Head, HeartbeatDetails, Kind, Outcome};
 use crate::vault::epoch::month_end;
 use crate::vault::names::{self, ChainName, Container, RECOVERY_MD, RESTATED, RunId, VAULT_JSON};
 use crate::vault::{Attested, CommitError, Draft, Writer};
@@ -78,7 +79,7 @@ pub fn write_heartbeats(writer: &Writer, policy: &[u8], chains: &[DueChain]) -> 
     Ok(written)
 }
 
-fn draft(kind: Kind, chain: &ChainName, run: RunId, started: Timestamp, objects: Vec<ObjectRef>) -> Draft {
+fn draft(kind: Kind, chain: &ChainName, run: RunId, started: Timestamp, objects: Vec<Written>) -> Draft {
     Draft { kind, chain: chain.clone(), run, started, outcome: Outcome::Complete, objects, details: serde_json::Map::new() }
 }
 
@@ -114,7 +115,7 @@ fn attempt(writer: &Writer, policy: &[u8]) -> Result<CheckpointReport, SnapshotE
         let Some(head) = view.head() else { continue };
         heads.push(Head { chain: chain.clone(), sequence: head.sequence(), sha256: head.sha256 });
         for attested in view.attested.iter().filter(|a| a.sequence() > upto && !a.from_bundle) {
-            let bytes = writer.ledger.store().read(&attested.name, crate::vault::dsse::MAX_ENVELOPE)?;
+            let bytes = writer.ledger.store().read(&attested.name, attested.version.as_deref(), crate::vault::dsse::MAX_ENVELOPE)?;
             if Sha256::of(&bytes) != attested.sha256 {
                 continue;
             }
@@ -153,7 +154,7 @@ fn attempt(writer: &Writer, policy: &[u8]) -> Result<CheckpointReport, SnapshotE
     })
 }
 
-fn put_bundle(writer: &Writer, lines: &[u8], started: Timestamp, run: RunId) -> Result<ObjectRef, SnapshotError> {
+fn put_bundle(writer: &Writer, lines: &[u8], started: Timestamp, run: RunId) -> Result<Written, SnapshotError> {
     let mut frames = crate::vault::seal::Frames::new(crate::vault::seal::Tuning::Level(9))?;
     let mut bytes = Vec::new();
     for part in lines.chunks(4 << 20) {
@@ -165,7 +166,7 @@ fn put_bundle(writer: &Writer, lines: &[u8], started: Timestamp, run: RunId) -> 
 }
 
 /// Once a calendar year, writes again what must outlive its first lock: same bytes, same identity, a new lock.
-fn restate(writer: &Writer, started: Timestamp) -> Result<Vec<ObjectRef>, SnapshotError> {
+fn restate(writer: &Writer, started: Timestamp) -> Result<Vec<Written>, SnapshotError> {
     let year = |at: Timestamp| at.to_zoned(TimeZone::UTC).year();
     let now = year(started);
     let genesis = writer.ledger.vault_chain().attested.first();
@@ -184,7 +185,7 @@ fn restate(writer: &Writer, started: Timestamp) -> Result<Vec<ObjectRef>, Snapsh
             continue;
         }
         let expected = attested.iter().find(|o| o.name == name).map_or(writer.policy_sha256, |o| o.sha256);
-        let bytes = match writer.ledger.read_object(name, &expected, 16 << 20) {
+        let bytes = match writer.ledger.read_object(name, None, &expected, 16 << 20) {
             Ok(bytes) => bytes,
             Err(StoreError::NotFound { .. }) if name == policy => continue,
             Err(e) => return Err(e.into()),

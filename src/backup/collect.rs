@@ -457,6 +457,6 @@ impl From<SnapshotError> for ChunkError {
 }
 
 /// A segment's object once it is stored.
-pub(super) fn segment_of(object: &crate::vault::attestation::ObjectRef, run: RunId) -> StateSegment {
+pub(super) fn segment_of(object: &crate::vault::Written, run: RunId) -> StateSegment {
     StateSegment { object: SegmentRef { name: object.name.clone(), sha256: object.sha256 }, run }
 }

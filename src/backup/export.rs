@@ -18,7 +18,8 @@ use crate::observe::{Event, Monitor};
 use crate::sort::Sorter;
 use crate::source::graph::{LogError, LogReader};
 use crate::store::{Sha256, StoreError};
-use crate::vault::attestation::{ExportDetails, Kind, ObjectRef, Outcome, Pointer, Window};
+use crate::vault::Written;
+use crate::vault::attestation::{ExportDetails, Kind, Outcome, Pointer, Window};
 use crate::vault::epoch::month_end;
 use crate::vault::names::{ChainName, Container, RunId, ShortName};
 use crate::vault::seal::SealError;
@@ -231,7 +232,7 @@ struct Export<'a> {
 }
 
 impl Export<'_> {
-    fn run(&mut self, written: &mut Vec<ObjectRef>, report: &mut ExportReport) -> Result<(), ExportError> {
+    fn run(&mut self, written: &mut Vec<Written>, report: &mut ExportReport) -> Result<(), ExportError> {
         let job = self.job;
         let Window { from, to } = self.window;
         let available_from = job.available.and_then(|available| self.started.checked_sub(available).ok());
@@ -338,7 +339,7 @@ impl Export<'_> {
         }
     }
 
-    fn draft(&self, outcome: Outcome, objects: Vec<ObjectRef>) -> Draft {
+    fn draft(&self, outcome: Outcome, objects: Vec<Written>) -> Draft {
         Draft {
             kind: Kind::Export,
             chain: self.chain.clone(),
@@ -351,7 +352,7 @@ impl Export<'_> {
     }
 
     /// Says on the chain that this run failed after it wrote objects, if that still can be said.
-    fn commit_failed(&self, written: Vec<ObjectRef>, error: &ExportError) {
+    fn commit_failed(&self, written: Vec<Written>, error: &ExportError) {
         let mut draft = self.draft(Outcome::Failed, written);
         draft.details.insert("error_code".into(), error.code().into());
         draft.details.insert("window".into(), serde_json::to_value(self.window).unwrap_or_default());

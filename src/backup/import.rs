@@ -14,7 +14,8 @@ use super::put_policy;
 use crate::observe::{Event, Monitor};
 use crate::source::import::{Batch, ChunkReader, Format, ImportError as ParseError, Pointers, RawChunk, normalise};
 use crate::store::{Body, HashingReader, LockRequest, Sha256, StoreError};
-use crate::vault::attestation::{ExportDetails, ImportedFile, Kind, LogSpan, ObjectRef, Outcome, Pointer};
+use crate::vault::Written;
+use crate::vault::attestation::{ExportDetails, ImportedFile, Kind, LogSpan, Outcome, Pointer};
 use crate::vault::epoch::month_end;
 use crate::vault::names::{self, ChainName, Container, RunId, ShortName};
 use crate::vault::seal::{self, Frames, SEGMENT_PAYLOAD, SealError, Tuning};
@@ -118,7 +119,7 @@ pub struct ImportReport {
 struct FileResult {
     digest: Sha256,
     bytes: u64,
-    objects: Vec<(usize, ObjectRef, LogSpan, u64)>,
+    objects: Vec<(usize, Written, LogSpan, u64)>,
 }
 
 /// Imports files as one run.
@@ -219,11 +220,11 @@ pub fn import(job: &ImportJob<'_>) -> Result<ImportReport, ImportError> {
     })
 }
 
-fn draft(chain: &ChainName, run: RunId, started: Timestamp, outcome: Outcome, objects: Vec<ObjectRef>) -> Draft {
+fn draft(chain: &ChainName, run: RunId, started: Timestamp, outcome: Outcome, objects: Vec<Written>) -> Draft {
     Draft { kind: Kind::Export, chain: chain.clone(), run, started, outcome, objects, details: serde_json::Map::new() }
 }
 
-fn commit_failed(job: &ImportJob<'_>, chain: &ChainName, run: RunId, started: Timestamp, written: Vec<ObjectRef>) {
+fn commit_failed(job: &ImportJob<'_>, chain: &ChainName, run: RunId, started: Timestamp, written: Vec<Written>) {
     let details = ExportDetails {
         window: None,
         id: Pointer::from_list(job.pointers.id.clone()),
@@ -285,7 +286,7 @@ fn seal_file(
     run: RunId,
     first_number: usize,
     lock: &LockRequest,
-) -> (Vec<ObjectRef>, Result<FileResult, ImportError>) {
+) -> (Vec<Written>, Result<FileResult, ImportError>) {
     let stored = Mutex::new(Vec::new());
     let failure: Mutex<Option<ImportError>> = Mutex::new(None);
     let stop = AtomicBool::new(false);
@@ -333,7 +334,7 @@ fn seal_file(
         drop(chunk_in);
     });
     let mut objects = stored.into_inner().unwrap_or_default();
-    objects.sort_unstable_by_key(|o: &(usize, ObjectRef, LogSpan, u64)| o.0);
+    objects.sort_unstable_by_key(|o: &(usize, Written, LogSpan, u64)| o.0);
     let written = objects.iter().map(|o| o.1.clone()).collect();
     match (failure.into_inner().ok().flatten(), digest) {
         (None, Some((digest, bytes))) => (written, Ok(FileResult { digest, bytes, objects })),
@@ -388,7 +389,7 @@ fn seal_batch(
     lock: &LockRequest,
     batch: &Batch,
     frames: &mut Frames,
-) -> Result<(usize, ObjectRef, LogSpan, u64), ImportError> {
+) -> Result<(usize, Written, LogSpan, u64), ImportError> {
     let sealed = seal::seal(&batch.ndjson, frames, &job.writer.recipients)?;
     let name = names::log_object(job.stream, started, run, number);
     let size = sealed.bytes.len() as u64;

@@ -21,7 +21,7 @@ mod state;
 use jiff::Timestamp;
 
 use crate::store::{Body, Sha256, StoreError};
-use crate::vault::attestation::ObjectRef;
+use crate::vault::Written;
 use crate::vault::epoch::month_end;
 use crate::vault::names::{self, Container};
 use crate::vault::{CommitError, Writer};
@@ -34,7 +34,7 @@ pub use snapshot::{SnapshotJob, SnapshotReport, snapshot};
 pub use state::StateDir;
 
 /// Writes the policy that a run is made under, unless the vault has it.
-fn put_policy(writer: &Writer, policy: &[u8], started: Timestamp) -> Result<Option<ObjectRef>, CommitError> {
+fn put_policy(writer: &Writer, policy: &[u8], started: Timestamp) -> Result<Option<Written>, CommitError> {
     let sha256 = Sha256::of(policy);
     let name = names::policy(&sha256);
     if writer.ledger.store().head(&name)?.is_some() {

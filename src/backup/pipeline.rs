@@ -20,7 +20,7 @@ use crate::observe::{Event, Monitor};
 use crate::source::{Node, NodeKind, Probe, Reading, RecordProblem, Source, Walked};
 use crate::store::{Body, LockRequest, Sha256};
 use crate::vault::Writer;
-use crate::vault::attestation::ObjectRef;
+use crate::vault::Written;
 use crate::vault::manifest::{Content, Entry, Mtime, Placement, SegmentRef};
 use crate::vault::seal::{self, Frames, Tuning};
 use crate::vault::segment;
@@ -124,7 +124,7 @@ impl Pipeline<'_> {
         mut earlier: impl EarlierStates + Send,
         collector: &mut Collector<'_>,
         journal: JournalWriter,
-    ) -> (Vec<(u32, ObjectRef)>, Result<(), SnapshotError>) {
+    ) -> (Vec<(u32, Written)>, Result<(), SnapshotError>) {
         let stored = Mutex::new(Vec::new());
         let failure = Mutex::new(None);
         let stop = AtomicBool::new(false);
@@ -402,7 +402,7 @@ impl Pipeline<'_> {
         payloads: &Receiver<Payload>,
         empty: &Sender<Vec<u8>>,
         journal: &Mutex<JournalWriter>,
-        stored: &Mutex<Vec<(u32, ObjectRef)>>,
+        stored: &Mutex<Vec<(u32, Written)>>,
         stop: &AtomicBool,
     ) -> Result<(), SnapshotError> {
         let mut frames = Frames::new(Tuning::of(self.level, Tuning::Records))?;

@@ -11,7 +11,7 @@ use super::pipeline::{Earlier, EarlierStates};
 use super::snapshot::SnapshotJob;
 use super::state::{State, StateEntry, StateHeader};
 use crate::observe::Event;
-use crate::store::{LockMode, LockRequest, ObjectInfo};
+use crate::store::{LockMode, LockRequest, ObjectInfo, originals};
 use crate::vault::Attested;
 use crate::vault::attestation::SnapshotKind;
 use crate::vault::epoch::Epoch;
@@ -84,7 +84,7 @@ pub(super) struct Standing {
 impl Standing {
     pub fn list(job: &SnapshotJob<'_>, folder: &str, lock: &LockRequest) -> Result<Self, SnapshotError> {
         let listed = job.writer.ledger.store().list(folder)?;
-        Ok(Self { objects: listed.into_iter().map(|info| (info.name.clone(), info)).collect(), lock: *lock })
+        Ok(Self { objects: originals(listed).into_iter().map(|info| (info.name.clone(), info)).collect(), lock: *lock })
     }
 
     pub fn holds(&self, object: &SegmentRef, size: Option<u64>) -> bool {

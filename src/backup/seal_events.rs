@@ -13,7 +13,8 @@ use crate::sort::Sorter;
 use crate::source::import::{Pointers, event_key};
 use crate::store::{Body, LockRequest};
 use crate::vault::Writer;
-use crate::vault::attestation::{LogSpan, ObjectRef};
+use crate::vault::Written;
+use crate::vault::attestation::LogSpan;
 use crate::vault::names::{self, RunId, ShortName};
 use crate::vault::seal::{self, Frames, SEGMENT_PAYLOAD, Tuning};
 
@@ -40,7 +41,7 @@ pub(super) struct SealedEvents {
 }
 
 /// An object's place among the run's (late or not, number), the object, and what is in it.
-type Stored = ((bool, usize), ObjectRef, LogSpan);
+type Stored = ((bool, usize), Written, LogSpan);
 
 /// Events of one object.
 #[derive(Default)]
@@ -56,7 +57,7 @@ struct Payload {
 impl Sealing<'_> {
     /// Seals all events, whose keys begin with 0 for main and 1 for late ones; gives what reached the store,
     /// also when it failed.
-    pub fn all(&self, events: Sorter) -> (Vec<ObjectRef>, Result<SealedEvents, ExportError>) {
+    pub fn all(&self, events: Sorter) -> (Vec<Written>, Result<SealedEvents, ExportError>) {
         let stored: Mutex<Vec<Stored>> = Mutex::default();
         let failure: Mutex<Option<ExportError>> = Mutex::default();
         let (out, input) = bounded::<Payload>(1);
@@ -126,7 +127,7 @@ impl Sealing<'_> {
         if payload.bytes.is_empty() { Ok(()) } else { out.send(payload).map_err(stopped) }
     }
 
-    fn one(&self, payload: &Payload, frames: &mut Frames) -> Result<(ObjectRef, LogSpan), ExportError> {
+    fn one(&self, payload: &Payload, frames: &mut Frames) -> Result<(Written, LogSpan), ExportError> {
         let sealed = seal::seal(&payload.bytes, frames, &self.writer.recipients)?;
         let name = match payload.late {
             true => names::late_log_object(self.stream, self.day, self.run, payload.number),

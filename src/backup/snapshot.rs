@@ -15,7 +15,8 @@ use super::state::{StateDir, StateHeader, StateSegment};
 use crate::observe::{Event, Monitor};
 use crate::source::Source;
 use crate::store::{Body, ObjectInfo};
-use crate::vault::attestation::{CollectionOutcome, CollectionRecord, EpochSpan, Kind, ObjectRef, Outcome, SnapshotDetails, SnapshotKind};
+use crate::vault::Written;
+use crate::vault::attestation::{CollectionOutcome, CollectionRecord, EpochSpan, Kind, Outcome, SnapshotDetails, SnapshotKind};
 use crate::vault::epoch::{Epoch, EpochKind};
 use crate::vault::manifest::{Header, HeaderCollection, ManifestVersion, SegmentRef};
 use crate::vault::names::{self, ChainName, Container, RunId, ShortName};
@@ -136,7 +137,7 @@ struct Attempt<'a> {
     started: Timestamp,
     previous: Option<Attested>,
     /// What reached the store.
-    written: Vec<ObjectRef>,
+    written: Vec<Written>,
 }
 
 impl Attempt<'_> {
@@ -172,12 +173,12 @@ impl Attempt<'_> {
             collected.table[collected.first_new as usize + n] = Some(segment_of(object, self.run));
         }
         let table: Vec<StateSegment> = collected.table.iter().flatten().cloned().collect();
-        let adopted = self.adopt(&collected, &salvaged, offset)?;
+        let adopted = self.adopt(plan, &collected, &salvaged, offset)?;
         self.finish(plan, old_header, collected, table, adopted)
     }
 
     /// Adds the salvaged objects that the state needs to those that this run attests.
-    fn adopt(&mut self, collected: &Collected, salvaged: &[(SegmentRef, u64)], offset: u32) -> Result<u64, SnapshotError> {
+    fn adopt(&mut self, plan: &Plan, collected: &Collected, salvaged: &[(SegmentRef, u64)], offset: u32) -> Result<u64, SnapshotError> {
         let mut adopted = 0;
         for (n, (object, size)) in salvaged.iter().enumerate() {
             if !collected.needed.get(offset as usize + n).copied().unwrap_or(false) {
@@ -185,9 +186,10 @@ impl Attempt<'_> {
             }
             let gone = || SnapshotError::NotStanding(object.name.clone());
             let info = self.job.writer.ledger.store().head(&object.name)?.ok_or_else(gone)?;
-            let lock = info.lock.ok_or_else(gone)?;
-            let ObjectInfo { name, version, .. } = info;
-            self.written.push(ObjectRef { name, sha256: object.sha256, size: *size, version, lock });
+            let ObjectInfo { name, version, lock, .. } = info;
+            // Measured anew: what the epoch demands is what an adopted object must have.
+            let lock = Some(lock.ok_or_else(gone)?);
+            self.written.push(Written { name, sha256: object.sha256, size: *size, version, asked: plan.lock, lock });
             adopted += 1;
         }
         Ok(adopted)
@@ -337,7 +339,7 @@ impl Attempt<'_> {
             shrunk: self.shrunk(&collections),
             collections,
             why_base: plan.why_base,
-            lock_until: objects.iter().filter_map(|o| o.lock.until).min(),
+            lock_until: committed.objects.iter().filter_map(|o| o.lock.until).min(),
         })
     }
 
@@ -383,7 +385,7 @@ impl Attempt<'_> {
         counts.collections.iter().map(record).collect()
     }
 
-    fn put_manifest(&self, plan: &Plan, lines: crate::vault::seal::LineSpool, header: Header) -> Result<ObjectRef, SnapshotError> {
+    fn put_manifest(&self, plan: &Plan, lines: crate::vault::seal::LineSpool, header: Header) -> Result<Written, SnapshotError> {
         let mut text = serde_json::to_vec(&header).map_err(CommitError::Encode)?;
         text.push(b'\n');
         let file = tempfile::NamedTempFile::new_in(self.job.state.path()).map_err(SnapshotError::State)?;
@@ -395,7 +397,7 @@ impl Attempt<'_> {
         Ok(object)
     }
 
-    fn draft(&self, outcome: Outcome, objects: Vec<ObjectRef>) -> Draft {
+    fn draft(&self, outcome: Outcome, objects: Vec<Written>) -> Draft {
         Draft {
             kind: Kind::Snapshot,
             chain: self.chain.clone(),

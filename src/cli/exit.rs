@@ -88,6 +88,8 @@ fn store(error: &StoreError) -> (Exit, Option<String>) {
             Exit::Failed,
             Some("free some room and run the same command again: it carries on, and nothing that was committed is lost".into()),
         ),
+        StoreError::Locked { .. } => (Exit::Refused, Some("nothing was removed; `backstop hold ls` shows the holds".into())),
+        StoreError::Archived { .. } => (Exit::TryAgain, Some("`backstop restore … --rehydrate standard` brings it back first".into())),
         StoreError::LockRefused { .. } => (Exit::Refused, Some("data that is not locked is no backup; nothing was committed".into())),
         StoreError::BadName { .. } => (Exit::Usage, None),
         StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::FileTooLarge => (
@@ -115,6 +117,12 @@ fn commit(error: &CommitError) -> (Exit, Option<String>) {
         CommitError::LockNotKept { .. } => {
             (Exit::Refused, Some("the store does not lock as the policy demands; nothing was committed".into()))
         }
+        CommitError::Vanished { .. } => (
+            Exit::Failed,
+            Some(
+                "the store lost it, or failed over to its secondary region: see to the store, and run it again; earlier runs stand".into(),
+            ),
+        ),
         CommitError::Encode(_) | CommitError::NoNumber(_) => (Exit::Failed, None),
     }
 }

@@ -97,7 +97,7 @@ pub fn create(context: &Context, dir: &Path, text: impl Fn(&[String]) -> Result<
     let genesis = match found(&store, founding) {
         // Killed between genesis and its copy: the copy is taken now.
         Err(GenesisError::AlreadyFounded(_)) if founded_by(&store, &operator) => {
-            store.read("attestations/vault/0000000001.json", 1 << 20)?
+            store.read("attestations/vault/0000000001.json", None, 1 << 20)?
         }
         other => other?,
     };
@@ -107,7 +107,7 @@ pub fn create(context: &Context, dir: &Path, text: impl Fn(&[String]) -> Result<
 }
 
 fn founded_by(store: &Arc<dyn Store>, operator: &Signer) -> bool {
-    let bytes = store.read("attestations/vault/0000000001.json", 1 << 20).unwrap_or_default();
+    let bytes = store.read("attestations/vault/0000000001.json", None, 1 << 20).unwrap_or_default();
     crate::vault::dsse::Envelope::parse(&bytes).is_some_and(|e| e.verified_payload(&operator.public()).is_some())
 }
 

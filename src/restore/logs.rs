@@ -136,7 +136,7 @@ pub fn read_log_object(
     mut each: impl FnMut(&[u8], EventKey, u64) -> io::Result<()>,
 ) -> Result<(), RestoreError> {
     let name = &log.object.name;
-    let bytes = ledger.read_object(name, &log.object.sha256, log.object.size)?;
+    let bytes = ledger.read_object(name, log.object.version.as_deref(), &log.object.sha256, log.object.size)?;
     let plain = seal::open(bytes.as_slice(), identities).map_err(|e| wrong_identity(e, ledger, name))?;
     let mut input = BufReader::with_capacity(1 << 17, Limited::new(plain, MAX_PAYLOAD));
     let damaged = |what: String| RestoreError::Nothing(what);

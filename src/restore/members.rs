@@ -55,7 +55,7 @@ pub fn read_segment<T>(
     if read.size == 0 {
         return Ok(all(&read.wanted, "its segment is not an object that an attestation names"));
     }
-    let bytes = match ledger.read_object(name, &read.segment.sha256, read.size) {
+    let bytes = match ledger.read_object(name, None, &read.segment.sha256, read.size) {
         Ok(bytes) => bytes,
         Err(e) => return Ok(all(&read.wanted, &with_causes(&e))),
     };

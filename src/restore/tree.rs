@@ -93,7 +93,7 @@ pub fn open_manifest(
     identities: &Identities,
     object: &ObjectRef,
 ) -> Result<ManifestReader<impl Read + use<>>, RestoreError> {
-    let bytes = ledger.read_object(&object.name, &object.sha256, object.size)?;
+    let bytes = ledger.read_object(&object.name, object.version.as_deref(), &object.sha256, object.size)?;
     let plain = seal::open(std::io::Cursor::new(bytes), identities).map_err(|e| wrong_identity(e, ledger, &object.name))?;
     Ok(ManifestReader::new(plain)?)
 }

@@ -15,7 +15,9 @@ use jiff::Timestamp;
 use rustix::fs::{FlockOperation, IFlags};
 use serde::{Deserialize, Serialize};
 
-use super::{Body, Clock, EnforcedBy, LockMode, LockRequest, LockState, ObjectInfo, Receipt, Sha256, Store, StoreError, SystemClock};
+use super::{
+    Body, Clock, EnforcedBy, LockMode, LockRequest, LockState, ObjectInfo, Priority, Receipt, Sha256, Store, StoreError, SystemClock,
+};
 
 const TEMPORARY: &str = ".tmp-";
 
@@ -52,6 +54,9 @@ struct Sidecar {
     sha256: Option<Sha256>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     size: Option<u64>,
+    /// A legal hold: nothing removes the object while it stands.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    held: bool,
 }
 
 impl LocalStore {
@@ -100,8 +105,24 @@ impl LocalStore {
             size: metadata.len(),
             recorded_sha256: sidecar.as_ref().and_then(|s| s.sha256),
             version: None,
-            lock: sidecar.map(|s| LockState { enforced_by: measured(path), mode: s.mode, until: s.until }),
+            current: true,
+            held: sidecar.as_ref().is_some_and(|s| s.held),
+            archive: None,
+            lock: sidecar.map(|s| LockState { enforced_by: measured(path), mode: s.mode, until: s.until, container: None }),
         }))
+    }
+
+    /// An object, and its directory locked so that nobody else changes what lies beside it.
+    fn alone_with(&self, name: &str, path: &Path) -> Result<(File, ObjectInfo), StoreError> {
+        let missing = || StoreError::NotFound { name: name.to_owned() };
+        let directory = parent(path);
+        let handle = File::open(directory).map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => missing(),
+            _ => failed("open", directory, e),
+        })?;
+        rustix::fs::flock(&handle, FlockOperation::LockExclusive).map_err(|e| failed("lock", directory, e.into()))?;
+        let info = self.info(name, path)?.ok_or_else(missing)?;
+        Ok((handle, info))
     }
 
     fn walk(&self, directory: &Path, logical: &str, out: &mut Vec<ObjectInfo>) -> Result<(), StoreError> {
@@ -183,7 +204,7 @@ impl Store for LocalStore {
         }
         let until = (lock.mode != LockMode::None).then_some(lock.until);
         let enforced_by = if self.options.immutable_flag { EnforcedBy::Kernel } else { EnforcedBy::Advisory };
-        let sidecar = Sidecar { mode: lock.mode, until, enforced_by, sha256: Some(*sha256), size: Some(size) };
+        let sidecar = Sidecar { mode: lock.mode, until, enforced_by, sha256: Some(*sha256), size: Some(size), held: false };
         self.write_sidecar(&path, &sidecar)?;
         file.persist_noclobber(&path).map_err(|e| match e.error.kind() {
             io::ErrorKind::AlreadyExists => exists(),
@@ -197,10 +218,10 @@ impl Store for LocalStore {
         handle.sync_all().map_err(|e| failed("sync", directory, e))?;
         let answer = self.head(name)?.and_then(|info| info.lock);
         let lock = answer.ok_or_else(|| StoreError::NotFound { name: name.to_owned() })?;
-        Ok(Receipt { version: None, lock })
+        Ok(Receipt { version: None, lock: Some(lock) })
     }
 
-    fn open(&self, name: &str) -> Result<Box<dyn Read + Send>, StoreError> {
+    fn open(&self, name: &str, _version: Option<&str>) -> Result<Box<dyn Read + Send>, StoreError> {
         let path = self.path(name)?;
         let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC;
         match rustix::fs::open(&path, flags, rustix::fs::Mode::empty()) {
@@ -215,6 +236,9 @@ impl Store for LocalStore {
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
+        if !prefix.ends_with('/') && prefix.contains('/') {
+            return Ok(self.head(prefix)?.into_iter().collect());
+        }
         let (container, rest) = prefix.split_once('/').unwrap_or((prefix, ""));
         let directory = self.root.join(self.directory_of(container)).join(rest);
         let mut out = Vec::new();
@@ -224,13 +248,11 @@ impl Store for LocalStore {
         Ok(out)
     }
 
-    fn extend_lock(&self, name: &str, lock: &LockRequest) -> Result<LockState, StoreError> {
+    fn extend_lock(&self, name: &str, _version: Option<&str>, lock: &LockRequest) -> Result<LockState, StoreError> {
         let path = self.path(name)?;
         let missing = || StoreError::NotFound { name: name.to_owned() };
         let directory = parent(&path);
-        let handle = File::open(directory).map_err(|e| failed("open", directory, e))?;
-        rustix::fs::flock(&handle, FlockOperation::LockExclusive).map_err(|e| failed("lock", directory, e.into()))?;
-        let info = self.info(name, &path)?.ok_or_else(missing)?;
+        let (handle, info) = self.alone_with(name, &path)?;
         if let Some(LockState { until: Some(until), mode: LockMode::Locked, .. }) = info.lock
             && (lock.until < until || lock.mode != LockMode::Locked)
         {
@@ -240,10 +262,49 @@ impl Store for LocalStore {
         self.protect(&path, lock.mode);
         let sha256 = info.recorded_sha256;
         let until = Some(lock.until);
-        let sidecar = Sidecar { mode: lock.mode, until, enforced_by: measured(&path), sha256, size: Some(info.size) };
+        let sidecar = Sidecar { mode: lock.mode, until, enforced_by: measured(&path), sha256, size: Some(info.size), held: info.held };
         self.write_sidecar(&path, &sidecar)?;
         handle.sync_all().map_err(|e| failed("sync", directory, e))?;
         self.info(name, &path)?.and_then(|info| info.lock).ok_or_else(missing)
+    }
+
+    fn set_hold(&self, name: &str, _version: Option<&str>, held: bool) -> Result<bool, StoreError> {
+        let path = self.path(name)?;
+        let (_handle, info) = self.alone_with(name, &path)?;
+        let state = info.lock.unwrap_or(LockState { mode: LockMode::None, until: None, enforced_by: measured(&path), container: None });
+        let LockState { mode, until, enforced_by, .. } = state;
+        let sidecar = Sidecar { mode, until, enforced_by, sha256: info.recorded_sha256, size: Some(info.size), held };
+        self.write_sidecar(&path, &sidecar)?;
+        File::open(parent(&path)).and_then(|d| d.sync_all()).map_err(|e| failed("sync", parent(&path), e))?;
+        Ok(self.info(name, &path)?.is_some_and(|info| info.held))
+    }
+
+    fn remove(&self, name: &str, _version: Option<&str>) -> Result<(), StoreError> {
+        let path = self.path(name)?;
+        let (handle, info) = self.alone_with(name, &path)?;
+        let locked = |reason: String| StoreError::Locked { name: name.to_owned(), reason };
+        if info.held {
+            return Err(locked("a legal hold stands on it".to_owned()));
+        }
+        if let Some(LockState { until: Some(until), mode, .. }) = info.lock
+            && mode != LockMode::None
+            && until > self.now()?
+        {
+            return Err(locked(format!("it is locked until {until}")));
+        }
+        clear_immutable(&path).map_err(|e| failed("take the immutable flag off", &path, e))?;
+        fs::remove_file(&path).map_err(|e| failed("remove", &path, e))?;
+        let sidecar = sidecar_path(&path);
+        match fs::remove_file(&sidecar) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed("remove", &sidecar, e)),
+            _ => {}
+        }
+        handle.sync_all().map_err(|e| failed("sync", parent(&path), e))
+    }
+
+    fn rehydrate(&self, _name: &str, _version: Option<&str>, _priority: Priority) -> Result<(), StoreError> {
+        // A directory has no archive tier: everything in it can be read at once.
+        Ok(())
     }
 
     fn now(&self) -> Result<Timestamp, StoreError> {

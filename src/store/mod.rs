@@ -4,6 +4,7 @@
 //! that the store itself enforces. It knows nothing of what the objects mean; names come from `vault`.
 //! It never reports a lock that it did not read back.
 
+pub mod azure;
 mod digest;
 mod local;
 
@@ -66,6 +67,20 @@ pub struct LockState {
     pub until: Option<Timestamp>,
     /// Who enforces it.
     pub enforced_by: EnforcedBy,
+    /// The container's own policy, where that is what locks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<ContainerLock>,
+}
+
+/// A container's time-based retention policy, as the service showed it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerLock {
+    /// For how many days after its creation each object is protected.
+    pub interval_days: u32,
+    /// `Locked` or `Unlocked`.
+    pub state: String,
+    /// The policy's version.
+    pub etag: String,
 }
 
 /// A lock as it is asked for.
@@ -88,8 +103,32 @@ pub struct ObjectInfo {
     pub recorded_sha256: Option<Sha256>,
     /// The store's version id, where it has versions.
     pub version: Option<String>,
+    /// Whether it is what an ordinary listing shows under its name.
+    pub current: bool,
     /// The lock as it stands.
     pub lock: Option<LockState>,
+    /// Whether a legal hold stands on it.
+    pub held: bool,
+    /// Whether it must be brought back before it can be read.
+    pub archive: Option<Archive>,
+}
+
+/// An object in a tier that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Archive {
+    /// It lies there.
+    Archived,
+    /// It is on its way back.
+    Rehydrating,
+}
+
+/// How urgently an archived object is brought back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Priority {
+    /// Up to 15 hours.
+    Standard,
+    /// Mostly under an hour for objects below 10 GB; dearer.
+    High,
 }
 
 /// What the store answered to a successful creation.
@@ -97,8 +136,8 @@ pub struct ObjectInfo {
 pub struct Receipt {
     /// The store's version id, where it has versions.
     pub version: Option<String>,
-    /// The lock, read back.
-    pub lock: LockState,
+    /// The lock, read back; `None` where a listing reads back many at once for less.
+    pub lock: Option<LockState>,
 }
 
 /// The bytes of an object to be created.
@@ -133,6 +172,25 @@ pub enum StoreError {
         /// Why.
         reason: String,
     },
+    /// A lock or a hold stands on the object.
+    #[error("{name} cannot be removed: {reason}")]
+    Locked {
+        /// The object.
+        name: String,
+        /// What stands on it.
+        reason: String,
+    },
+    /// The object must be brought back from the archive tier first.
+    #[error("{name} lies in the archive tier{}", if *rehydrating { " and is on its way back" } else { "" })]
+    Archived {
+        /// The object.
+        name: String,
+        /// Whether it is on its way back already.
+        rehydrating: bool,
+    },
+    /// Azure did not do what it was asked.
+    #[error(transparent)]
+    Azure(#[from] Box<azure::AzureError>),
     /// The name is not one that this store can hold.
     #[error("{name:?} is not a name that this store can hold")]
     BadName {
@@ -171,17 +229,35 @@ pub trait Store: Send + Sync {
     /// `sha256` is the digest of `body`, recorded beside the object. The object is durable on return.
     fn put(&self, name: &str, body: Body<'_>, sha256: &Sha256, lock: &LockRequest) -> Result<Receipt, StoreError>;
 
-    /// Opens an object's bytes for reading.
-    fn open(&self, name: &str) -> Result<Box<dyn Read + Send>, StoreError>;
+    /// Opens the bytes of one version, or of what stands under the name where no version is known or that
+    /// version is not in this store (a copy of a vault has other version ids; the digest decides).
+    fn open(&self, name: &str, version: Option<&str>) -> Result<Box<dyn Read + Send>, StoreError>;
 
-    /// What is known of one object, or `None`.
-    fn head(&self, name: &str) -> Result<Option<ObjectInfo>, StoreError>;
+    /// What is known of the oldest version of one object, or `None`.
+    fn head(&self, name: &str) -> Result<Option<ObjectInfo>, StoreError> {
+        Ok(self.list(name)?.into_iter().find(|info| info.name == name))
+    }
 
-    /// Every object whose name begins with `prefix` (a container or a folder in it, ending in `/`), in order of name.
+    /// Every version of every object whose name begins with `prefix` (a container or a folder in it, ending in `/`,
+    /// or one whole name), in order of name, the oldest version first.
     fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError>;
 
     /// Locks an object for longer. A lock is never shortened.
-    fn extend_lock(&self, name: &str, lock: &LockRequest) -> Result<LockState, StoreError>;
+    fn extend_lock(&self, name: &str, version: Option<&str>, lock: &LockRequest) -> Result<LockState, StoreError>;
+
+    /// Sets or lifts the legal hold of one version, and answers what then stands.
+    fn set_hold(&self, name: &str, version: Option<&str>, held: bool) -> Result<bool, StoreError>;
+
+    /// Destroys one version for good. A lock or a hold refuses it.
+    fn remove(&self, name: &str, version: Option<&str>) -> Result<(), StoreError>;
+
+    /// Starts to bring an archived version back.
+    fn rehydrate(&self, name: &str, version: Option<&str>, priority: Priority) -> Result<(), StoreError>;
+
+    /// How many objects are worth sending at a time.
+    fn parallelism(&self) -> usize {
+        1
+    }
 
     /// The store's own clock.
     fn now(&self) -> Result<Timestamp, StoreError>;
@@ -190,9 +266,9 @@ pub trait Store: Send + Sync {
     fn describe(&self) -> String;
 
     /// Whole content of an object, refused beyond `limit` bytes.
-    fn read(&self, name: &str, limit: u64) -> Result<Vec<u8>, StoreError> {
+    fn read(&self, name: &str, version: Option<&str>, limit: u64) -> Result<Vec<u8>, StoreError> {
         let mut bytes = Vec::new();
-        let read = self.open(name)?.take(limit + 1).read_to_end(&mut bytes);
+        let read = self.open(name, version)?.take(limit + 1).read_to_end(&mut bytes);
         let io = |source| StoreError::Io { operation: "read", path: PathBuf::from(name), source };
         read.map_err(io)?;
         if bytes.len() as u64 > limit {
@@ -200,4 +276,15 @@ pub trait Store: Send + Sync {
         }
         Ok(bytes)
     }
+}
+
+/// The oldest version of each object of a listing: what was put first under a name is what an attestation means.
+pub fn originals(listed: Vec<ObjectInfo>) -> Vec<ObjectInfo> {
+    let mut out: Vec<ObjectInfo> = Vec::with_capacity(listed.len());
+    for info in listed {
+        if out.last().is_none_or(|last| last.name != info.name) {
+            out.push(info);
+        }
+    }
+    out
 }

@@ -1,5 +1,6 @@
 //! Committing: the one way in which a run becomes part of the vault.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -12,7 +13,7 @@ use super::epoch::{Grace, locked_until};
 use super::keys::{Recipients, Signer};
 use super::ledger::{Attested, ChainView, Ledger, LedgerError};
 use super::names::{ChainName, Container, RunId};
-use crate::store::{Body, Clock, LockMode, LockRequest, Receipt, Sha256, Store, StoreError};
+use crate::store::{Body, Clock, EnforcedBy, LockMode, LockRequest, LockState, ObjectInfo, Receipt, Sha256, Store, StoreError};
 
 /// The largest difference between the agent's clock and the store's, in seconds.
 const MAX_SKEW_SECONDS: i64 = 300;
@@ -41,6 +42,23 @@ pub struct Writer {
     pub lock_mode: LockMode,
 }
 
+/// An object that was put. Its lock counts once it was read back: [`Writer::measure`].
+#[derive(Debug, Clone)]
+pub struct Written {
+    /// Logical name.
+    pub name: String,
+    /// Digest of the stored bytes.
+    pub sha256: Sha256,
+    /// Stored bytes.
+    pub size: u64,
+    /// The store's version id, where it has versions.
+    pub version: Option<String>,
+    /// The lock that was asked for.
+    pub asked: LockRequest,
+    /// The lock, where the store read it back at once.
+    pub lock: Option<LockState>,
+}
+
 /// A run that is ready to be committed.
 #[derive(Debug, Clone)]
 pub struct Draft {
@@ -55,7 +73,7 @@ pub struct Draft {
     /// How it ended.
     pub outcome: Outcome,
     /// What it wrote or adopted.
-    pub objects: Vec<ObjectRef>,
+    pub objects: Vec<Written>,
     /// What its kind adds.
     pub details: Map<String, Value>,
 }
@@ -81,8 +99,8 @@ pub struct Committed {
     pub sha256: Sha256,
     /// When, by the store's clock.
     pub finished: Timestamp,
-    /// The stored envelope's lock and size.
-    pub envelope: ObjectRef,
+    /// The objects that it attests, with their locks as read back.
+    pub objects: Vec<ObjectRef>,
 }
 
 /// Why a run was not committed.
@@ -131,6 +149,12 @@ pub enum CommitError {
         /// The wish.
         asked: Timestamp,
     },
+    /// An object that the run wrote is not there.
+    #[error("{name} was written by this run and is no longer in the store: nothing is committed on it")]
+    Vanished {
+        /// The object.
+        name: String,
+    },
     /// The statement cannot be encoded.
     #[error("the attestation cannot be encoded")]
     Encode(#[source] serde_json::Error),
@@ -154,8 +178,8 @@ impl Writer {
         LockRequest { mode: self.lock_mode, until: locked_until(from, self.retention.of(container), self.grace) }
     }
 
-    /// Creates an object under a lock, and holds the store to its answer.
-    pub fn put(&self, name: &str, body: Body<'_>, sha256: &Sha256, size: u64, lock: &LockRequest) -> Result<ObjectRef, CommitError> {
+    /// Creates an object under a lock.
+    pub fn put(&self, name: &str, body: Body<'_>, sha256: &Sha256, size: u64, lock: &LockRequest) -> Result<Written, CommitError> {
         let now = self.ledger.store().now()?;
         let container = Container::of(name).unwrap_or(Container::Attestations);
         // One epoch is at most a year, and a leap day or two.
@@ -164,11 +188,16 @@ impl Writer {
             return Err(CommitError::LockTooLong { until: lock.until });
         }
         let Receipt { version, lock: state } = self.ledger.store().put(name, body, sha256, lock)?;
-        if lock.mode != LockMode::None && (state.mode != lock.mode || state.until.is_none_or(|until| until < lock.until)) {
-            let answered = state.until.map_or_else(|| "no instant".to_owned(), |until| until.to_string());
-            return Err(CommitError::LockNotKept { name: name.to_owned(), answered, asked: lock.until });
+        let stored = Written { name: name.to_owned(), sha256: *sha256, size, version, asked: *lock, lock: state };
+        if let Some(state) = &stored.lock {
+            hold_to(&stored, state)?;
         }
-        Ok(ObjectRef { name: name.to_owned(), sha256: *sha256, size, version, lock: state })
+        Ok(stored)
+    }
+
+    /// Reads back the locks of what was put, as few listings as there are folders, and holds the store to them.
+    pub fn measure(&self, objects: &[Written]) -> Result<Vec<ObjectRef>, CommitError> {
+        measure(self.ledger.store().as_ref(), objects)
     }
 
     /// Signs and commits a run at the lowest free number after the chain's head.
@@ -181,6 +210,7 @@ impl Writer {
         mut enough: impl FnMut(&Attested) -> bool,
         mut still: impl FnMut(&ChainView) -> Result<(), CommitError>,
     ) -> Result<Committed, CommitError> {
+        let objects = self.measure(&draft.objects)?;
         for _ in 0..MAX_TRIES {
             let view = self.ledger.chain_until(&draft.chain, &mut enough)?;
             still(&view)?;
@@ -199,7 +229,7 @@ impl Writer {
                 sequence += 1;
             }
             let previous = head.map_or_else(|| self.ledger.trust().genesis(), |h| h.sha256);
-            match self.put_envelope(draft, sequence, Some(previous), skipped, now, head) {
+            match self.put_envelope(draft, &objects, sequence, Some(previous), skipped, now, head) {
                 Err(CommitError::Store(StoreError::AlreadyExists { .. })) => continue,
                 other => return other,
             }
@@ -210,6 +240,7 @@ impl Writer {
     fn put_envelope(
         &self,
         draft: &Draft,
+        objects: &[ObjectRef],
         sequence: u64,
         previous: Option<Sha256>,
         skipped: Vec<u64>,
@@ -217,7 +248,7 @@ impl Writer {
         head: Option<&Attested>,
     ) -> Result<Committed, CommitError> {
         let mut subject: Vec<Subject> =
-            draft.objects.iter().map(|o| Subject { name: o.name.clone(), digest: SubjectDigest { sha256: o.sha256 } }).collect();
+            objects.iter().map(|o| Subject { name: o.name.clone(), digest: SubjectDigest { sha256: o.sha256 } }).collect();
         if subject.is_empty() {
             let genesis = || (ChainName::vault().envelope(1), self.ledger.trust().genesis());
             let (name, sha256) = head.map_or_else(genesis, |h| (h.name.clone(), h.sha256));
@@ -238,25 +269,86 @@ impl Writer {
             retention: self.retention.clone(),
             grace: self.grace,
             recipients: self.recipients.fingerprint(),
-            objects: draft.objects.clone(),
+            objects: objects.to_vec(),
             details: draft.details.clone(),
         };
         let statement = Statement { kind: draft.kind, subject, predicate };
         let bytes = Envelope::sign(&statement.to_bytes().map_err(CommitError::Encode)?, &self.signer);
         let own = self.lock_from(Container::Attestations, finished);
-        let longest = draft.objects.iter().filter_map(|o| o.lock.until).max();
+        let longest = objects.iter().filter_map(|o| o.lock.until).max();
         let lock = LockRequest { until: longest.map_or(own.until, |until| until.max(own.until)), ..own };
         let sha256 = Sha256::of(&bytes);
         let name = draft.chain.envelope(sequence);
-        let envelope = self.put_locked_like_subjects(&name, &bytes, &sha256, &lock)?;
-        Ok(Committed { sequence, sha256, finished, envelope })
+        put_first(self.ledger.store().as_ref(), &name, &bytes, &sha256, &lock)?;
+        Ok(Committed { sequence, sha256, finished, objects: objects.to_vec() })
     }
+}
 
-    /// An envelope may be locked as long as its subjects, whose locks were judged when they were written.
-    fn put_locked_like_subjects(&self, name: &str, bytes: &[u8], sha256: &Sha256, lock: &LockRequest) -> Result<ObjectRef, CommitError> {
-        let Receipt { version, lock } = self.ledger.store().put(name, Body::Bytes(bytes), sha256, lock)?;
-        Ok(ObjectRef { name: name.to_owned(), sha256: *sha256, size: bytes.len() as u64, version, lock })
+/// Puts an envelope, and sees whether it is really the first under its name: where a name's earlier version was
+/// hidden by a deletion, create-if-absent succeeds, and yet readers go by the oldest version.
+///
+/// An envelope may be locked as long as its subjects, whose locks were judged when they were written.
+fn put_first(store: &dyn Store, name: &str, bytes: &[u8], sha256: &Sha256, lock: &LockRequest) -> Result<(), CommitError> {
+    let Receipt { version, lock: state } = store.put(name, Body::Bytes(bytes), sha256, lock)?;
+    let stored = Written { name: name.to_owned(), sha256: *sha256, size: bytes.len() as u64, version, asked: *lock, lock: state };
+    if let Some(state) = &stored.lock {
+        return hold_to(&stored, state);
     }
+    let shown = store.head(name)?.ok_or_else(|| CommitError::Vanished { name: name.to_owned() })?;
+    if stored.version.is_some() && shown.version != stored.version {
+        return Err(StoreError::AlreadyExists { name: name.to_owned() }.into());
+    }
+    hold_to(&stored, &shown.lock.unwrap_or_else(no_lock))
+}
+
+/// No lock, as a service shows it.
+fn no_lock() -> LockState {
+    LockState { mode: LockMode::None, until: None, enforced_by: EnforcedBy::Service, container: None }
+}
+
+/// Refuses a lock that is less than what was asked for.
+fn hold_to(stored: &Written, state: &LockState) -> Result<(), CommitError> {
+    let Written { name, asked, .. } = stored;
+    if asked.mode != LockMode::None && (state.mode != asked.mode || state.until.is_none_or(|until| until < asked.until)) {
+        let mode = match state.mode {
+            LockMode::Locked => "",
+            LockMode::Unlocked => "an unlocked policy ",
+            LockMode::None => "no lock at all, ",
+        };
+        let answered = state.until.map_or_else(|| format!("{mode}no instant"), |until| format!("{mode}{until}"));
+        return Err(CommitError::LockNotKept { name: name.clone(), answered, asked: asked.until });
+    }
+    Ok(())
+}
+
+/// See [`Writer::measure`].
+pub(super) fn measure(store: &dyn Store, objects: &[Written]) -> Result<Vec<ObjectRef>, CommitError> {
+    let folder = |name: &str| name.rfind('/').map_or(0, |at| at + 1);
+    let mut folders: BTreeMap<&str, Vec<&Written>> = BTreeMap::new();
+    for stored in objects.iter().filter(|o| o.lock.is_none()) {
+        folders.entry(&stored.name[..folder(&stored.name)]).or_default().push(stored);
+    }
+    let mut shown: HashMap<(String, Option<String>), ObjectInfo> = HashMap::new();
+    for (folder, wanted) in &folders {
+        let place = if let [one] = wanted.as_slice() { one.name.as_str() } else { folder };
+        shown.extend(store.list(place)?.into_iter().map(|info| ((info.name.clone(), info.version.clone()), info)));
+    }
+    objects
+        .iter()
+        .map(|stored| {
+            let lock = match &stored.lock {
+                Some(lock) => lock.clone(),
+                None => {
+                    let found = shown.get(&(stored.name.clone(), stored.version.clone())).filter(|info| info.size == stored.size);
+                    let info = found.ok_or_else(|| CommitError::Vanished { name: stored.name.clone() })?;
+                    info.lock.clone().unwrap_or_else(no_lock)
+                }
+            };
+            hold_to(stored, &lock)?;
+            let Written { name, sha256, size, version, .. } = stored.clone();
+            Ok(ObjectRef { name, sha256, size, version, lock })
+        })
+        .collect()
 }
 
 /// Commits the very first attestation of a vault.
@@ -267,6 +359,6 @@ pub(super) fn commit_genesis(
     lock: &LockRequest,
 ) -> Result<Vec<u8>, CommitError> {
     let bytes = Envelope::sign(&statement.to_bytes().map_err(CommitError::Encode)?, signer);
-    store.put(&ChainName::vault().envelope(1), Body::Bytes(&bytes), &Sha256::of(&bytes), lock)?;
+    put_first(store, &ChainName::vault().envelope(1), &bytes, &Sha256::of(&bytes), lock)?;
     Ok(bytes)
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::attestation::{
     Agent, GenesisDetails, Kind, ObjectRef, Outcome, Predicate, RetentionBy, Statement, Subject, SubjectDigest, VaultFile, VaultVersion,
 };
-use super::commit::{CommitError, commit_genesis};
+use super::commit::{CommitError, Written, commit_genesis, measure};
 use super::epoch::{Grace, locked_until, month_end};
 use super::keys::{Recipients, Signer, SignerEntry};
 use super::names::{self, ChainName, Container, RECOVERY_MD, RunId, VAULT_JSON};
@@ -71,7 +71,7 @@ pub fn found(store: &Arc<dyn Store>, founding: Founding<'_>) -> Result<Vec<u8>, 
     let mut vault_json = serde_json::to_vec(&file).map_err(encode)?;
     // A founding that was interrupted left its description; with the same keys it is carried on.
     let mut vault = vault;
-    if let Ok(bytes) = store.read(VAULT_JSON, 1 << 20) {
+    if let Ok(bytes) = store.read(VAULT_JSON, None, 1 << 20) {
         match super::strict::from_slice::<VaultFile>(&bytes) {
             Ok(old) if old.signers == file.signers && old.recipients == file.recipients => {
                 vault = old.vault;
@@ -88,18 +88,24 @@ pub fn found(store: &Arc<dyn Store>, founding: Founding<'_>) -> Result<Vec<u8>, 
     let mut objects = Vec::new();
     for (name, bytes) in parts {
         let sha256 = Sha256::of(bytes);
-        let (version, lock) = match store.put(name, Body::Bytes(bytes), &sha256, &lock) {
+        let (version, state) = match store.put(name, Body::Bytes(bytes), &sha256, &lock) {
             Ok(receipt) => (receipt.version, receipt.lock),
             Err(StoreError::AlreadyExists { .. }) => {
-                let bytes_there = store.read(name, 1 << 20).map_err(commit)?;
-                let info = store.head(name).map_err(commit)?.filter(|_| Sha256::of(&bytes_there) == sha256);
-                let info = info.ok_or_else(|| GenesisError::AlreadyFounded(store.describe()))?;
-                (info.version, store.extend_lock(name, &lock).map_err(commit)?)
+                let founded = || GenesisError::AlreadyFounded(store.describe());
+                let info = store.head(name).map_err(commit)?.ok_or_else(founded)?;
+                let bytes_there = store.read(name, info.version.as_deref(), 1 << 20).map_err(commit)?;
+                if Sha256::of(&bytes_there) != sha256 {
+                    return Err(founded());
+                }
+                let state = store.extend_lock(name, info.version.as_deref(), &lock).map_err(commit)?;
+                (info.version, Some(state))
             }
             Err(e) => return Err(commit(e)),
         };
-        objects.push(ObjectRef { name: name.to_owned(), sha256, size: bytes.len() as u64, version, lock });
+        objects.push(Written { name: name.to_owned(), sha256, size: bytes.len() as u64, version, asked: lock, lock: state });
     }
+    // A store that ignores locks is found out here, before anything is committed.
+    let objects: Vec<ObjectRef> = measure(store.as_ref(), &objects)?;
     let details = GenesisDetails { signers: founding.signers, recipients_list: founding.recipients.texts().to_vec() };
     let Value::Object(details) = serde_json::to_value(&details).map_err(encode)? else { unreachable!("a struct is an object") };
     let subject = objects.iter().map(|o| Subject { name: o.name.clone(), digest: SubjectDigest { sha256: o.sha256 } }).collect();

@@ -14,7 +14,7 @@ use super::dsse::MAX_ENVELOPE;
 use super::keys::Role;
 use super::names::{ChainName, VAULT_JSON};
 use super::trust::{Anchor, Trust, TrustError, VoidReason};
-use crate::store::{LockState, Sha256, Store, StoreError};
+use crate::store::{LockState, Sha256, Store, StoreError, originals};
 
 /// One valid attestation.
 #[derive(Debug, Clone)]
@@ -27,6 +27,8 @@ pub struct Attested {
     pub statement: Statement,
     /// Whose role signed it.
     pub role: Role,
+    /// The store's version id of the envelope, where it has versions.
+    pub version: Option<String>,
     /// The envelope's own lock, from the listing.
     pub lock: Option<LockState>,
     /// The store's copy is missing or damaged; this one is from a checkpoint's bundle.
@@ -133,34 +135,36 @@ impl Ledger {
     /// Reads the vault's own chain and so learns whom to trust.
     pub fn open(store: Arc<dyn Store>, anchor: &Anchor) -> Result<Self, LedgerError> {
         let first = ChainName::vault().envelope(1);
-        let shown = match store.read(&first, MAX_ENVELOPE) {
+        let chain = ChainName::vault();
+        // One listing serves for the chain and for the version of genesis that was there first.
+        let mut reader = ChainReader::list(store.as_ref(), &chain)?;
+        let original = reader.numbers.first().filter(|n| n.sequence == 1).and_then(|n| n.version.clone());
+        let shown = match store.read(&first, original.as_deref(), MAX_ENVELOPE) {
             Ok(bytes) => Some(bytes),
             Err(StoreError::NotFound { .. }) => None,
             Err(e) => return Err(e.into()),
         };
         let bytes = match anchor {
             Anchor::Envelope(kept) => kept.clone(),
-            Anchor::Digest(expected) => match shown {
+            Anchor::Digest(expected) => match shown.clone() {
                 Some(bytes) if Sha256::of(&bytes) == *expected => bytes,
                 other => in_any_bundle(store.as_ref(), expected)?.ok_or_else(|| match other {
                     Some(bytes) => TrustError::OtherGenesis { found: Sha256::of(&bytes), expected: *expected },
                     None => TrustError::NoGenesis("there is no attestations/vault/0000000001.json".into()),
                 })?,
             },
-            Anchor::Shown => shown.ok_or_else(|| TrustError::NoGenesis("there is no attestations/vault/0000000001.json".into()))?,
+            Anchor::Shown => shown.clone().ok_or_else(|| TrustError::NoGenesis("there is no attestations/vault/0000000001.json".into()))?,
         };
-        let vault_file = || store.read(VAULT_JSON, MAX_ENVELOPE).ok();
+        let vault_file = || read_original(store.as_ref(), VAULT_JSON).ok();
         let mut trust = Trust::from_genesis(&bytes, vault_file)?;
         // Which genesis is kept decides: a vault that shows a different valid one is another vault.
-        if let (Anchor::Envelope(_), Ok(shown)) = (anchor, store.read(&first, MAX_ENVELOPE))
-            && Trust::from_genesis(&shown, || None).is_ok_and(|t| t.genesis() != trust.genesis())
+        if let (Anchor::Envelope(_), Some(shown)) = (anchor, &shown)
+            && Trust::from_genesis(shown, || None).is_ok_and(|t| t.genesis() != trust.genesis())
         {
-            let (found, expected) = (Sha256::of(&shown), trust.genesis());
+            let (found, expected) = (Sha256::of(shown), trust.genesis());
             return Err(TrustError::OtherGenesis { found, expected }.into());
         }
         let kept = (ChainName::vault(), 1, bytes);
-        let chain = ChainName::vault();
-        let mut reader = ChainReader::list(store.as_ref(), &chain)?;
         let mut vault_chain = ChainView { strays: std::mem::take(&mut reader.strays), ..ChainView::default() };
         // A rotation that is damaged or gone may still stand in a bundle; it proves itself by its signature.
         let held = OnceCell::new();
@@ -169,7 +173,7 @@ impl Ledger {
         let mut after = 0;
         // Ascending, because a rotation decides about what follows it.
         for at in 0..reader.numbers.len() {
-            let number = reader.numbers[at].0;
+            let number = reader.numbers[at].sequence;
             if number - after > 1 {
                 for lost in held().range(after + 1..number).map(|(n, _)| *n) {
                     if let Some(attested) = salvaged(&trust, lost) {
@@ -192,7 +196,7 @@ impl Ledger {
         if vault_chain.attested.first().map(Attested::sequence) != Some(1)
             && let Ok((statement, role)) = trust.accept(&kept.2, &chain, 1)
         {
-            let genesis = Attested { name: first, sha256: trust.genesis(), statement, role, lock: None, from_bundle: true };
+            let genesis = Attested { name: first, sha256: trust.genesis(), statement, role, version: None, lock: None, from_bundle: true };
             vault_chain.attested.insert(0, genesis);
         }
         vault_chain.missing = missing(&vault_chain);
@@ -237,13 +241,13 @@ impl Ledger {
         let mut view = ChainView { strays: std::mem::take(&mut reader.strays), ..ChainView::default() };
         let mut whole = true;
         // What is missing above and between the stored numbers may still stand in a bundle.
-        let highest = reader.numbers.last().map_or(0, |n| n.0);
+        let highest = reader.numbers.last().map_or(0, |n| n.sequence);
         if self.checkpointed_heads().get(chain).is_some_and(|head| *head > highest) {
             view.attested.extend(self.held_in_bundles(chain, highest + 1..=u64::MAX));
         }
         let mut above = highest.saturating_add(1);
         for at in (0..reader.numbers.len()).rev() {
-            let number = reader.numbers[at].0;
+            let number = reader.numbers[at].sequence;
             if above - number > 1 && !view.attested.is_empty() {
                 view.attested.extend(self.held_in_bundles(chain, number + 1..=above - 1));
             }
@@ -295,8 +299,8 @@ impl Ledger {
         let mut map = BundleMap::new();
         let chain = ChainName::checkpoint();
         let Ok(reader) = ChainReader::list(self.store.as_ref(), &chain) else { return map };
-        for (number, _) in reader.numbers.iter().rev() {
-            let stored = self.store.read(&chain.envelope(*number), MAX_ENVELOPE).unwrap_or_default();
+        for Numbered { sequence: number, version, .. } in reader.numbers.iter().rev() {
+            let stored = self.store.read(&chain.envelope(*number), version.as_deref(), MAX_ENVELOPE).unwrap_or_default();
             let bytes = match self.trust.accept(&stored, &chain, *number) {
                 Ok(found) => Some(found),
                 Err(_) => map.get(&chain).and_then(|held| held.get(number)).and_then(|b| self.trust.accept(b, &chain, *number).ok()),
@@ -304,7 +308,7 @@ impl Ledger {
             let Some((statement, _)) = bytes else { continue };
             let Ok(Some(name)) = statement.predicate.details::<CheckpointDetails>().map(|d| d.bundle) else { continue };
             let Some(object) = statement.predicate.objects.iter().find(|o| o.name == name) else { continue };
-            let Ok(bundle) = self.store.read(&name, object.size) else { continue };
+            let Ok(bundle) = self.store.read(&name, object.version.as_deref(), object.size) else { continue };
             if Sha256::of(&bundle) != object.sha256 {
                 continue;
             }
@@ -324,11 +328,17 @@ impl Ledger {
         details.flat_map(|d| d.heals).filter(|h| h.sha256 == *sha256).map(|h| h.name).collect()
     }
 
-    /// An object's bytes, by digest: under its name, or where it was healed. At most `size` bytes are read.
-    pub fn read_object(&self, name: &str, sha256: &Sha256, size: u64) -> Result<Vec<u8>, StoreError> {
+    /// An object's bytes, by digest: the recorded version, any other version under its name, or where it was
+    /// healed. At most `size` bytes are read.
+    pub fn read_object(&self, name: &str, version: Option<&str>, sha256: &Sha256, size: u64) -> Result<Vec<u8>, StoreError> {
         let mut problem = None;
-        for name in std::iter::once(name.to_owned()).chain(self.healed_names(sha256)) {
-            match self.store.read(&name, size) {
+        // What is not there under its version may have been hidden, or lie in a copy with other version ids.
+        let others = || self.store.list(name).unwrap_or_default().into_iter().filter(|i| i.name == name && i.version.is_some());
+        let places = std::iter::once((name.to_owned(), version.map(str::to_owned)))
+            .chain(std::iter::once_with(others).flatten().map(|info| (info.name, info.version)))
+            .chain(std::iter::once_with(|| self.healed_names(sha256)).flatten().map(|name| (name, None)));
+        for (name, version) in places {
+            match self.store.read(&name, version.as_deref(), size) {
                 Ok(bytes) if Sha256::of(&bytes) == *sha256 => return Ok(bytes),
                 Ok(_) => {
                     let source = std::io::Error::other("its bytes are not the ones that were attested");
@@ -347,7 +357,7 @@ impl Ledger {
 fn bundled(trust: &Trust, chain: &ChainName, sequence: u64, bytes: &[u8]) -> Option<Attested> {
     let (statement, role) = trust.accept(bytes, chain, sequence).ok()?;
     let name = chain.envelope(sequence);
-    Some(Attested { name, sha256: Sha256::of(bytes), statement, role, lock: None, from_bundle: true })
+    Some(Attested { name, sha256: Sha256::of(bytes), statement, role, version: None, lock: None, from_bundle: true })
 }
 
 /// The chain and number that an envelope claims, before anything is checked.
@@ -368,7 +378,7 @@ pub(super) fn claimed_place(envelope: &[u8]) -> Option<(ChainName, u64)> {
 
 fn in_any_bundle(store: &dyn Store, genesis: &Sha256) -> Result<Option<Vec<u8>>, StoreError> {
     for info in store.list(super::names::BUNDLES)? {
-        let envelopes = store.read(&info.name, info.size).ok().and_then(|b| read_bundle(&b).ok());
+        let envelopes = store.read(&info.name, info.version.as_deref(), info.size).ok().and_then(|b| read_bundle(&b).ok());
         if let Some(found) = envelopes.unwrap_or_default().into_iter().find(|e| Sha256::of(e) == *genesis) {
             return Ok(Some(found));
         }
@@ -380,7 +390,7 @@ fn in_any_bundle(store: &dyn Store, genesis: &Sha256) -> Result<Option<Vec<u8>>,
 fn vault_envelopes_in_bundles(store: &dyn Store) -> BTreeMap<u64, Vec<Vec<u8>>> {
     let mut out: BTreeMap<u64, Vec<Vec<u8>>> = BTreeMap::new();
     for info in store.list(super::names::BUNDLES).unwrap_or_default() {
-        let envelopes = store.read(&info.name, info.size).ok().and_then(|b| read_bundle(&b).ok());
+        let envelopes = store.read(&info.name, info.version.as_deref(), info.size).ok().and_then(|b| read_bundle(&b).ok());
         for envelope in envelopes.unwrap_or_default() {
             if let Some((chain, sequence)) = claimed_place(&envelope)
                 && chain == ChainName::vault()
@@ -400,10 +410,23 @@ fn missing(view: &ChainView) -> Vec<u64> {
     (1..=head).filter(|n| !there.contains_key(n)).take(MOST_MISSING).collect()
 }
 
+/// What stands at one number: its oldest version, for what was put over it later is not the envelope.
+struct Numbered {
+    sequence: u64,
+    version: Option<String>,
+    lock: Option<LockState>,
+}
+
+/// The oldest version of an object that is known by its name alone.
+fn read_original(store: &dyn Store, name: &str) -> Result<Vec<u8>, StoreError> {
+    let info = store.head(name)?.ok_or_else(|| StoreError::NotFound { name: name.to_owned() })?;
+    store.read(name, info.version.as_deref(), MAX_ENVELOPE)
+}
+
 /// The numbers that a chain's folder holds, ascending.
 struct ChainReader {
     chain: ChainName,
-    numbers: Vec<(u64, Option<LockState>)>,
+    numbers: Vec<Numbered>,
     strays: Vec<String>,
     /// The store's copy of the number judged last, where a bundle's took its place.
     damaged: Option<Void>,
@@ -413,13 +436,13 @@ impl ChainReader {
     fn list(store: &dyn Store, chain: &ChainName) -> Result<Self, StoreError> {
         let mut numbers = Vec::new();
         let mut strays = Vec::new();
-        for info in store.list(&chain.folder())? {
+        for info in originals(store.list(&chain.folder())?) {
             match chain.sequence_of(&info.name) {
-                Some(number) => numbers.push((number, info.lock)),
+                Some(sequence) => numbers.push(Numbered { sequence, version: info.version, lock: info.lock }),
                 None => strays.push(info.name),
             }
         }
-        numbers.sort_unstable_by_key(|n| n.0);
+        numbers.sort_unstable_by_key(|n| n.sequence);
         Ok(Self { chain: chain.clone(), numbers, strays, damaged: None })
     }
 
@@ -430,9 +453,10 @@ impl ChainReader {
         at: usize,
         bundle: impl FnOnce(u64) -> Option<Attested>,
     ) -> Result<Result<Attested, Void>, StoreError> {
-        let (sequence, lock) = self.numbers[at].clone();
+        let Numbered { sequence, version, lock } = &self.numbers[at];
+        let (sequence, lock) = (*sequence, lock.clone());
         let name = self.chain.envelope(sequence);
-        let judged = match store.read(&name, MAX_ENVELOPE) {
+        let judged = match store.read(&name, version.as_deref(), MAX_ENVELOPE) {
             Ok(bytes) => trust.accept(&bytes, &self.chain, sequence).map(|(statement, role)| (statement, role, Sha256::of(&bytes))),
             Err(StoreError::NotFound { .. }) => {
                 Err(VoidReason { code: "unreadable", message: "it vanished while the chain was read".into() })
@@ -441,7 +465,9 @@ impl ChainReader {
             Err(e) => return Err(e),
         };
         Ok(match judged {
-            Ok((statement, role, sha256)) => Ok(Attested { name, sha256, statement, role, lock, from_bundle: false }),
+            Ok((statement, role, sha256)) => {
+                Ok(Attested { name, sha256, statement, role, version: version.clone(), lock, from_bundle: false })
+            }
             Err(reason) => {
                 let void = Void { sequence, name, reason };
                 match bundle(sequence) {

@@ -20,7 +20,7 @@ pub mod segment;
 pub mod strict;
 mod trust;
 
-pub use commit::{CommitError, Committed, Draft, Writer};
+pub use commit::{CommitError, Committed, Draft, Writer, Written};
 pub use genesis::{Founding, GenesisError, found, recovery_text};
 pub use ledger::{Attested, BundleError, ChainView, Ledger, LedgerError, Void, read_bundle};
 pub use trust::{Anchor, Trust, TrustError, VoidReason};

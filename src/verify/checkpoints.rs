@@ -158,7 +158,7 @@ fn check_bundle(
         return;
     };
     // A bundle that is not there or not itself is told where objects are compared.
-    let Ok(bytes) = ledger.read_object(name, &object.sha256, object.size) else { return };
+    let Ok(bytes) = ledger.read_object(name, object.version.as_deref(), &object.sha256, object.size) else { return };
     let envelopes = match read_bundle(&bytes) {
         Ok(envelopes) => envelopes,
         Err(e) => {

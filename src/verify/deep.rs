@@ -52,7 +52,7 @@ pub(super) fn check(job: &AuditJob<'_>, identities: &Identities, chains: &Chains
 
 /// The outer form of a sealed object. What cannot be read at all was told by the keyless audit.
 fn form(job: &AuditJob<'_>, identities: &Identities, object: &ObjectRef, found: &Found) -> Result<(), RestoreError> {
-    let Ok(bytes) = job.ledger.read_object(&object.name, &object.sha256, object.size) else { return Ok(()) };
+    let Ok(bytes) = job.ledger.read_object(&object.name, object.version.as_deref(), &object.sha256, object.size) else { return Ok(()) };
     let tell = |message: String| found.push(Finding::error("bad_form", message).object(&object.name));
     let mut plain = Vec::new();
     match seal::decrypt(bytes.as_slice(), identities) {

@@ -16,6 +16,16 @@ use crate::vault::attestation::{ExportDetails, Kind, ObjectRef, SnapshotDetails}
 use crate::vault::epoch::{locked_until, month_end};
 use crate::vault::names::{ChainName, Container};
 
+/// Every version of every object by name, the oldest first.
+type Versions = HashMap<String, Vec<ObjectInfo>>;
+
+/// The version that an attestation means: the recorded one, or where the store has other ids the oldest.
+fn meant<'a>(stored: &'a Versions, object: &ObjectRef) -> Option<&'a ObjectInfo> {
+    let versions = stored.get(&object.name)?;
+    let recorded = object.version.as_ref().and_then(|v| versions.iter().find(|info| info.version.as_ref() == Some(v)));
+    recorded.or(versions.first())
+}
+
 /// What was counted.
 pub(super) struct Counted {
     pub objects: u64,
@@ -33,10 +43,11 @@ struct Claim<'a> {
 
 pub(super) fn check(job: &AuditJob<'_>, chains: &Chains, out: &mut Vec<Finding>) -> Result<Counted, AuditError> {
     let store = job.ledger.store();
-    let mut stored: HashMap<String, ObjectInfo> = HashMap::new();
+    let mut stored = Versions::new();
     for container in Container::ALL {
-        let listed = store.list(&format!("{container}/"))?;
-        stored.extend(listed.into_iter().map(|info| (info.name.clone(), info)));
+        for info in store.list(&format!("{container}/"))? {
+            stored.entry(info.name.clone()).or_default().push(info);
+        }
     }
     let since: HashMap<&ChainName, u64> = job.since.iter().flat_map(|k| &k.heads).map(|h| (&h.chain, h.sequence)).collect();
     let mut claims: BTreeMap<&str, Vec<Claim<'_>>> = BTreeMap::new();
@@ -56,7 +67,7 @@ pub(super) fn check(job: &AuditJob<'_>, chains: &Chains, out: &mut Vec<Finding>)
                 let message = format!("it is attested with other bytes by {}", list[0].attested.name);
                 out.push(Finding::error("contradiction", message).object(&claim.object.name).at(claim.chain, claim.attested.sequence()));
             }
-            locks.judge(claim, stored.get(&claim.object.name));
+            locks.judge(claim, meant(&stored, claim.object));
         }
     }
     for (chain, view) in chains {
@@ -65,18 +76,14 @@ pub(super) fn check(job: &AuditJob<'_>, chains: &Chains, out: &mut Vec<Finding>)
         }
     }
     locks.finish(out);
+    shadows(chains, &claims, &stored, out);
     orphans(chains, &claims, &stored, out);
     policies(chains, &stored, &claims, out);
     Ok(Counted { objects: claims.len() as u64, bytes })
 }
 
 /// Reads every object once, on all threads, and compares.
-fn hash_all(
-    job: &AuditJob<'_>,
-    claims: &BTreeMap<&str, Vec<Claim<'_>>>,
-    stored: &HashMap<String, ObjectInfo>,
-    out: &mut Vec<Finding>,
-) -> u64 {
+fn hash_all(job: &AuditJob<'_>, claims: &BTreeMap<&str, Vec<Claim<'_>>>, stored: &Versions, out: &mut Vec<Finding>) -> u64 {
     let mut todo: Vec<(&&str, &Claim<'_>)> =
         claims.iter().filter_map(|(name, list)| list.iter().find(|c| !c.skip).or(list.first()).map(|c| (name, c))).collect();
     // The large ones first, so that no thread ends alone with one.
@@ -89,7 +96,7 @@ fn hash_all(
         for _ in 0..job.threads {
             scope.spawn(|| {
                 while let Some((name, claim)) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let finding = judge_bytes(job, name, claim, stored.get(**name), &bytes);
+                    let finding = judge_bytes(job, name, claim, meant(stored, claim.object), &bytes);
                     job.monitor.event(Event::Done { records: 1, bytes: if claim.skip { 0 } else { claim.object.size } });
                     if let (Some(finding), Ok(mut list)) = (finding, found.lock()) {
                         list.push(finding.object(name).at(claim.chain, claim.attested.sequence()));
@@ -104,7 +111,7 @@ fn hash_all(
 
 fn judge_bytes(job: &AuditJob<'_>, name: &str, claim: &Claim<'_>, info: Option<&ObjectInfo>, bytes: &AtomicU64) -> Option<Finding> {
     let object = claim.object;
-    let healed = || job.ledger.healed_names(&object.sha256).iter().any(|n| digest_of(job, n).is_ok_and(|d| d.0 == object.sha256));
+    let healed = || job.ledger.healed_names(&object.sha256).iter().any(|n| digest_of(job, n, None).is_ok_and(|d| d.0 == object.sha256));
     let severity = |kind: &'static str, message: String| {
         if healed() {
             Finding::new(Severity::Warning, kind, format!("{message}; a healed copy stands"))
@@ -124,7 +131,7 @@ fn judge_bytes(job: &AuditJob<'_>, name: &str, claim: &Claim<'_>, info: Option<&
     if claim.skip {
         return None;
     }
-    match digest_of(job, name) {
+    match digest_of(job, name, info.version.as_deref()) {
         Ok((digest, read)) => {
             bytes.fetch_add(read, Ordering::Relaxed);
             (digest != object.sha256).then(|| severity("changed_object", "its bytes are not the ones that were attested".into()))
@@ -133,8 +140,8 @@ fn judge_bytes(job: &AuditJob<'_>, name: &str, claim: &Claim<'_>, info: Option<&
     }
 }
 
-fn digest_of(job: &AuditJob<'_>, name: &str) -> Result<(crate::store::Sha256, u64), StoreError> {
-    let mut hashed = HashingReader::new(job.ledger.store().open(name)?);
+fn digest_of(job: &AuditJob<'_>, name: &str, version: Option<&str>) -> Result<(crate::store::Sha256, u64), StoreError> {
+    let mut hashed = HashingReader::new(job.ledger.store().open(name, version)?);
     let mut buffer = vec![0; 1 << 17];
     loop {
         match io::Read::read(&mut hashed, &mut buffer) {
@@ -263,8 +270,33 @@ impl Locks {
     }
 }
 
+/// A second version of an object that the vault names, or one that an ordinary listing no longer shows: somebody
+/// with the right to write put something over it, or hid it. The first still restores.
+fn shadows(chains: &Chains, claims: &BTreeMap<&str, Vec<Claim<'_>>>, stored: &Versions, out: &mut Vec<Finding>) {
+    let envelopes = chains.iter().flat_map(|(chain, v)| v.attested.iter().map(move |a| (a.name.as_str(), chain, a.sequence())));
+    let objects = claims.iter().filter_map(|(name, list)| list.first().map(|c| (*name, c.chain, c.attested.sequence())));
+    let mut seen = HashSet::new();
+    for (name, chain, sequence) in envelopes.chain(objects) {
+        let Some(versions) = stored.get(name).filter(|_| seen.insert(name)) else { continue };
+        let here = |f: Finding| f.object(name).at(chain, sequence);
+        let version = |info: &ObjectInfo| info.version.clone().unwrap_or_default();
+        if let [_, later @ ..] = versions.as_slice()
+            && !later.is_empty()
+        {
+            let ids: Vec<String> = later.iter().map(version).collect();
+            let message =
+                format!("it was written over: {} later version(s), {}; the first one still restores", later.len(), ids.join(", "));
+            out.push(here(Finding::error("shadowed", message)));
+        }
+        if versions.iter().all(|info| !info.current) {
+            let message = "it was deleted by name: an ordinary listing no longer shows it; its locked version still restores";
+            out.push(here(Finding::error("hidden", message)));
+        }
+    }
+}
+
 /// Objects that no attestation names.
-fn orphans(chains: &Chains, claims: &BTreeMap<&str, Vec<Claim<'_>>>, stored: &HashMap<String, ObjectInfo>, out: &mut Vec<Finding>) {
+fn orphans(chains: &Chains, claims: &BTreeMap<&str, Vec<Claim<'_>>>, stored: &Versions, out: &mut Vec<Finding>) {
     let envelopes: HashSet<&str> = chains
         .iter()
         .flat_map(|(_, v)| {
@@ -275,7 +307,8 @@ fn orphans(chains: &Chains, claims: &BTreeMap<&str, Vec<Claim<'_>>>, stored: &Ha
                 .chain(v.strays.iter().map(String::as_str))
         })
         .collect();
-    for (name, info) in stored {
+    for (name, versions) in stored {
+        let Some(info) = versions.first() else { continue };
         if claims.contains_key(name.as_str()) || envelopes.contains(name.as_str()) {
             continue;
         }
@@ -289,7 +322,7 @@ fn orphans(chains: &Chains, claims: &BTreeMap<&str, Vec<Claim<'_>>>, stored: &Ha
 }
 
 /// Every policy that a run was made under is kept.
-fn policies(chains: &Chains, stored: &HashMap<String, ObjectInfo>, claims: &BTreeMap<&str, Vec<Claim<'_>>>, out: &mut Vec<Finding>) {
+fn policies(chains: &Chains, stored: &Versions, claims: &BTreeMap<&str, Vec<Claim<'_>>>, out: &mut Vec<Finding>) {
     let mut told = HashSet::new();
     for (chain, view) in chains {
         for attested in &view.attested {

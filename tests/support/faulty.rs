@@ -4,7 +4,7 @@ use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use backstop::store::{Body, LockRequest, LockState, ObjectInfo, Receipt, Sha256, Store, StoreError};
+use backstop::store::{Body, LockRequest, LockState, ObjectInfo, Priority, Receipt, Sha256, Store, StoreError};
 use jiff::Timestamp;
 
 /// When the fault strikes.
@@ -52,8 +52,8 @@ impl Store for FaultyStore {
     fn put(&self, name: &str, body: Body<'_>, sha256: &Sha256, lock: &LockRequest) -> Result<Receipt, StoreError> {
         self.step(|| self.inner.put(name, body, sha256, lock))
     }
-    fn open(&self, name: &str) -> Result<Box<dyn Read + Send>, StoreError> {
-        self.step(|| self.inner.open(name))
+    fn open(&self, name: &str, version: Option<&str>) -> Result<Box<dyn Read + Send>, StoreError> {
+        self.step(|| self.inner.open(name, version))
     }
     fn head(&self, name: &str) -> Result<Option<ObjectInfo>, StoreError> {
         self.step(|| self.inner.head(name))
@@ -61,8 +61,17 @@ impl Store for FaultyStore {
     fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
         self.step(|| self.inner.list(prefix))
     }
-    fn extend_lock(&self, name: &str, lock: &LockRequest) -> Result<LockState, StoreError> {
-        self.step(|| self.inner.extend_lock(name, lock))
+    fn extend_lock(&self, name: &str, version: Option<&str>, lock: &LockRequest) -> Result<LockState, StoreError> {
+        self.step(|| self.inner.extend_lock(name, version, lock))
+    }
+    fn set_hold(&self, name: &str, version: Option<&str>, held: bool) -> Result<bool, StoreError> {
+        self.step(|| self.inner.set_hold(name, version, held))
+    }
+    fn remove(&self, name: &str, version: Option<&str>) -> Result<(), StoreError> {
+        self.step(|| self.inner.remove(name, version))
+    }
+    fn rehydrate(&self, name: &str, version: Option<&str>, priority: Priority) -> Result<(), StoreError> {
+        self.step(|| self.inner.rehydrate(name, version, priority))
     }
     fn now(&self) -> Result<Timestamp, StoreError> {
         self.step(|| self.inner.now())

@@ -118,7 +118,7 @@ impl<'a> Forge<'a> {
         let _ = fs::remove_file(&beside);
         fs::write(&beside, lock.to_string()).unwrap();
         let until = lock["until"].as_str().map(|until| until.parse().unwrap());
-        let state = LockState { mode: LockMode::Locked, until, enforced_by: EnforcedBy::Advisory };
+        let state = LockState { mode: LockMode::Locked, until, enforced_by: EnforcedBy::Advisory, container: None };
         ObjectRef { name: object.to_owned(), sha256, size: bytes.len() as u64, version: None, lock: state }
     }
 

@@ -14,7 +14,7 @@ use backstop::observe::Silent;
 use backstop::path::encode_component;
 use backstop::restore::{FilesJob, FilesReport, restore_files};
 use backstop::source::PathGlobs;
-use backstop::store::{Body, LockRequest, LockState, ObjectInfo, Receipt, Sha256, Store, StoreError};
+use backstop::store::{Body, LockRequest, LockState, ObjectInfo, Priority, Receipt, Sha256, Store, StoreError};
 use backstop::vault::attestation::{Kind, Outcome};
 use backstop::vault::keys::Identities;
 use backstop::vault::names::{ChainName, RunId};
@@ -199,9 +199,9 @@ impl Store for Counting {
         self.note(Call::Put(name.to_owned(), size));
         Ok(receipt)
     }
-    fn open(&self, name: &str) -> Result<Box<dyn Read + Send>, StoreError> {
+    fn open(&self, name: &str, version: Option<&str>) -> Result<Box<dyn Read + Send>, StoreError> {
         self.note(Call::Open(name.to_owned()));
-        Ok(Box::new(Counted { inner: self.inner.open(name)?, read: self.read.clone() }))
+        Ok(Box::new(Counted { inner: self.inner.open(name, version)?, read: self.read.clone() }))
     }
     fn head(&self, name: &str) -> Result<Option<ObjectInfo>, StoreError> {
         self.note(Call::Head(name.to_owned()));
@@ -211,9 +211,18 @@ impl Store for Counting {
         self.note(Call::List(prefix.to_owned()));
         self.inner.list(prefix)
     }
-    fn extend_lock(&self, name: &str, lock: &LockRequest) -> Result<LockState, StoreError> {
+    fn extend_lock(&self, name: &str, version: Option<&str>, lock: &LockRequest) -> Result<LockState, StoreError> {
         self.note(Call::Extend(name.to_owned()));
-        self.inner.extend_lock(name, lock)
+        self.inner.extend_lock(name, version, lock)
+    }
+    fn set_hold(&self, name: &str, version: Option<&str>, held: bool) -> Result<bool, StoreError> {
+        self.inner.set_hold(name, version, held)
+    }
+    fn remove(&self, name: &str, version: Option<&str>) -> Result<(), StoreError> {
+        self.inner.remove(name, version)
+    }
+    fn rehydrate(&self, name: &str, version: Option<&str>, priority: Priority) -> Result<(), StoreError> {
+        self.inner.rehydrate(name, version, priority)
     }
     fn now(&self) -> Result<Timestamp, StoreError> {
         self.inner.now()
