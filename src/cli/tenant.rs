@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 
 use super::exit::{CliError, Exit};
-use crate::http::{self, Credential, Secret, Service, ServiceOptions};
+use crate::http::{self, Credential, HttpError, Secret, Service, ServiceOptions};
 use crate::policy::{LoadedPolicy, SubscriptionsPolicy, TenantAccess};
 use crate::source::catalog::Plane;
 use crate::source::graph::Subscriptions;
@@ -24,7 +24,11 @@ pub fn service(policy: &LoadedPolicy, access: &TenantAccess<'_>, plane: Plane) -
     let resource = if http::is_loopback(&endpoint) { cloud.to_owned() } else { endpoint.origin().ascii_serialization() };
     let options =
         ServiceOptions { endpoint, authority, tenant: access.tenant.value.clone(), resource, credential: credential(policy, access)? };
-    Ok(Arc::new(Service::new(options).map_err(|e| CliError::new(Exit::Failed, e.to_string()))?))
+    Service::new(options).map(Arc::new).map_err(|e| match e {
+        // Nothing was asked yet: something that the policy names is not as it should be.
+        HttpError::Credential { what, hint } => usage(what).hint(hint),
+        other => CliError::new(Exit::Failed, other.to_string()),
+    })
 }
 
 fn credential(policy: &LoadedPolicy, access: &TenantAccess<'_>) -> Result<Credential, CliError> {

@@ -3,17 +3,13 @@
 /// Why a service did not give what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum HttpError {
-    /// The token endpoint refused the credential.
-    #[error("{authority} refused the client {client_id} of tenant {tenant}: {said}")]
+    /// There is no token: the credential was refused, or what it needs is not here.
+    #[error("{what}")]
     Credential {
-        /// Who was asked.
-        authority: String,
-        /// Which tenant.
-        tenant: String,
-        /// Which client.
-        client_id: String,
-        /// The first line of the answer; it holds no secret.
-        said: String,
+        /// Who was asked, for whom, and the first line of the answer; it holds no secret.
+        what: String,
+        /// What a person does about it.
+        hint: String,
     },
     /// No answer, several times.
     #[error("{place} cannot be reached: {what}")]

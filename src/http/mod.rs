@@ -4,71 +4,34 @@
 //! service asks for is kept; what fails for good is an error and never a shorter answer. It knows no
 //! resource and no vault.
 
+mod certificate;
+mod credential;
 mod error;
+mod identity;
 mod pages;
+mod retry;
 mod token;
+mod transport;
 
-use std::fmt;
-use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use reqwest::blocking::RequestBuilder;
 use url::Url;
 
+pub use credential::{Assertion, Credential, ManagedIdentity, Secret};
 pub use error::HttpError;
+pub use identity::{Identity, IdentityOptions};
 pub use pages::{Page, Pages};
+pub use transport::{METADATA_VARIABLE, Transport, for_sdk};
 
-use crate::observe::{Event, Monitor};
+use crate::observe::Monitor;
+use retry::{Answer, LONGEST_WAIT, answer, attempts, parse_retry_after, refusal, sleep_as_told, tries};
 use token::Tokens;
 
-/// How often a request that gets no answer is sent.
-const TRIES: u32 = 6;
-/// How often while the service was already found to be gone.
-const TRIES_WHEN_GONE: u32 = 2;
-/// How long one request waits at most because it is told to.
-const LONGEST_WAIT: Duration = Duration::from_secs(900);
-/// The first pause before another try.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// A wait that a person would notice is told.
-const TOLD: Duration = Duration::from_secs(3);
-/// The largest answer.
-const MAX_BODY: u64 = 256 << 20;
-
-/// A secret that no debug output shows.
-#[derive(Clone)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Keeps a secret.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(secret)")
-    }
-}
-
-/// How the agent shows who it is.
-#[derive(Debug, Clone)]
-pub enum Credential {
-    /// The secret of an application registration.
-    ClientSecret {
-        /// The application's id.
-        client_id: String,
-        /// Its secret.
-        secret: Secret,
-    },
-}
+/// How the agent names itself.
+const USER_AGENT: &str = concat!("backstop/", env!("CARGO_PKG_VERSION"));
 
 /// Which service, and as whom.
 #[derive(Debug, Clone)]
@@ -110,7 +73,7 @@ pub fn is_loopback(url: &Url) -> bool {
 pub struct Service {
     http: reqwest::blocking::Client,
     endpoint: Url,
-    tokens: Tokens,
+    tokens: Arc<Tokens>,
     /// When each workload may be asked next.
     pace: Mutex<std::collections::HashMap<String, Instant>>,
     gone: AtomicBool,
@@ -118,34 +81,25 @@ pub struct Service {
     requests: AtomicU64,
 }
 
-/// How one request ended.
-enum Answer<T> {
-    Given(T),
-    /// The service asks to wait, perhaps without saying how long.
-    Wait(Option<Duration>),
-    /// No answer, or none that can be read: worth another try.
-    Again(HttpError),
-    /// The token was refused: worth another one.
-    Token,
-}
-
 impl Service {
     /// A client of one service; sends nothing yet.
     pub fn new(options: ServiceOptions) -> Result<Self, HttpError> {
-        // Whoever came first has installed one: that serves as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        install_crypto();
         let builder = reqwest::blocking::Client::builder()
-            .user_agent(concat!("backstop/", env!("CARGO_PKG_VERSION")))
+            .user_agent(USER_AGENT)
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(Duration::from_secs(10))
             .timeout(Duration::from_secs(120));
         let builder = if is_loopback(&options.endpoint) { builder.no_proxy() } else { builder };
         let http = builder.build().map_err(|e| HttpError::Setup { what: with_causes(&e) })?;
+        let transport = Transport::new([&options.authority])?;
+        let who = IdentityOptions { authority: options.authority, tenant: Some(options.tenant), credential: options.credential };
+        let identity = Identity::new(who, transport)?;
         let scope = format!("{}/.default", options.resource.trim_end_matches('/'));
         Ok(Self {
             http,
             endpoint: options.endpoint,
-            tokens: Tokens::new(options.authority, options.tenant, scope, options.credential),
+            tokens: identity.tokens(&scope)?,
             pace: Mutex::default(),
             gone: AtomicBool::new(false),
             waited: Arc::default(),
@@ -213,15 +167,15 @@ impl Service {
         let result = attempts(&place, tries(&self.gone), Some(&self.waited), monitor, || {
             // First the pace: a token may end meanwhile.
             self.keep_pace(workload);
-            let token = self.tokens.get(&self.http, &self.gone, monitor)?;
+            let token = self.tokens.get(&self.gone, monitor)?.token;
             self.requests.fetch_add(1, Ordering::Relaxed);
-            let answered = answer(request().bearer_auth(&token), &place, |status, body| match status {
+            let answered = answer(request().bearer_auth(token.secret()), &place, |status, body| match status {
                 200..=299 => parse(body).map(Ok),
                 _ => Ok(Err(refusal(&place, status, body))),
             })?;
             match answered {
                 Answer::Given(Err(e @ HttpError::Refused { status: 401, .. })) => {
-                    self.tokens.forget(&token);
+                    self.tokens.forget(token.secret());
                     refused_tokens += 1;
                     // It may have ended on its way; a fresh one that is refused again is another matter.
                     if refused_tokens <= 2 { Ok(Answer::Token) } else { Err(e) }
@@ -257,6 +211,18 @@ impl Service {
         };
         std::thread::sleep(wait);
     }
+}
+
+/// Makes ring the provider of encryption, unless whoever came first installed one: that serves as well.
+fn install_crypto() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// The runtime of everything here that is asynchronous: tokens, and clients of the official Azure crates.
+pub fn runtime() -> Result<&'static tokio::runtime::Runtime, HttpError> {
+    static RUNTIME: OnceLock<Result<tokio::runtime::Runtime, String>> = OnceLock::new();
+    let make = || tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("http").enable_all().build();
+    RUNTIME.get_or_init(|| make().map_err(|e| e.to_string())).as_ref().map_err(|what| HttpError::Setup { what: what.clone() })
 }
 
 /// What stays as it is in a query's value.
@@ -300,124 +266,6 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// The error that a service's answer is, in either plane's form.
-fn refusal(place: &str, status: u16, body: &[u8]) -> HttpError {
-    let value: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-    let text = |name: &str| value["error"][name].as_str().map(one_line).unwrap_or_default();
-    HttpError::Refused { place: place.to_owned(), status, code: text("code"), said: text("message") }
-}
-
-/// Sends one request and judges its status and form; `read` makes something of the body.
-fn answer<T>(
-    request: RequestBuilder,
-    place: &str,
-    read: impl Fn(u16, &[u8]) -> Result<Result<T, HttpError>, String>,
-) -> Result<Answer<Result<T, HttpError>>, HttpError> {
-    let unreachable = |what: String| HttpError::Unreachable { place: place.to_owned(), what };
-    let response = match request.send() {
-        Ok(response) => response,
-        Err(e) => return Ok(Answer::Again(unreachable(with_causes(&e.without_url())))),
-    };
-    let status = response.status().as_u16();
-    let retry_after = response.headers().get("retry-after").and_then(|v| v.to_str().ok()).and_then(parse_retry_after);
-    if status == 429 || status == 503 && retry_after.is_some() {
-        return Ok(Answer::Wait(retry_after));
-    }
-    let mut body = Vec::new();
-    if let Err(e) = response.take(MAX_BODY + 1).read_to_end(&mut body) {
-        // The service is there: what is wrong is this answer.
-        let what = format!("it broke off: {}", with_causes(&e));
-        return Ok(Answer::Again(HttpError::Unreadable { place: place.to_owned(), what }));
-    }
-    if body.len() as u64 > MAX_BODY {
-        return Err(HttpError::Unreadable { place: place.to_owned(), what: format!("it has more than {} MiB", MAX_BODY >> 20) });
-    }
-    if matches!(status, 408 | 500 | 502 | 503 | 504) {
-        return Ok(Answer::Again(refusal(place, status, &body)));
-    }
-    Ok(match read(status, &body) {
-        Ok(result) => Answer::Given(result),
-        Err(what) => {
-            let page = body.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'<');
-            let what = if page { "it is a web page, perhaps a proxy's".to_owned() } else { what };
-            Answer::Again(HttpError::Unreadable { place: place.to_owned(), what })
-        }
-    })
-}
-
-/// Reads seconds or a date.
-fn parse_retry_after(text: &str) -> Option<Duration> {
-    if let Ok(seconds) = text.trim().parse::<f64>() {
-        return (seconds >= 0.0 && seconds.is_finite()).then(|| Duration::from_secs_f64(seconds.min(1e6)));
-    }
-    let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-    let seconds = at.duration_since(Timestamp::now()).as_secs_f64();
-    Some(Duration::from_secs_f64(seconds.clamp(0.0, 1e6)))
-}
-
-/// Between a half and the whole of a pause, so that many clients do not come back at once.
-fn jittered(pause: Duration) -> Duration {
-    let random = getrandom::u32().map_or(0.5, |n| f64::from(n) / f64::from(u32::MAX));
-    pause.mul_f64(0.5 + random / 2.0)
-}
-
-/// How often to try.
-fn tries(gone: &AtomicBool) -> u32 {
-    if gone.load(Ordering::Relaxed) { TRIES_WHEN_GONE } else { TRIES }
-}
-
-/// Waits because the service asked for it.
-fn sleep_as_told(place: &str, wait: Duration, counter: Option<&AtomicU64>, monitor: &dyn Monitor) {
-    if wait >= TOLD {
-        monitor.event(Event::Note(format!("{place} asks to wait; going on in {} s", wait.as_secs())));
-    }
-    std::thread::sleep(wait);
-    if let Some(counter) = counter {
-        counter.fetch_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-}
-
-/// Tries until there is an answer: waits as told, pauses longer each time where nothing is said.
-fn attempts<T>(
-    place: &str,
-    most: u32,
-    counter: Option<&AtomicU64>,
-    monitor: &dyn Monitor,
-    mut one: impl FnMut() -> Result<Answer<T>, HttpError>,
-) -> Result<T, HttpError> {
-    let mut failures = 0;
-    let mut throttles = 0;
-    let mut waited = Duration::ZERO;
-    loop {
-        match one()? {
-            Answer::Given(value) => return Ok(value),
-            Answer::Token => {}
-            Answer::Again(error) => {
-                failures += 1;
-                if failures >= most {
-                    return Err(error);
-                }
-                std::thread::sleep(jittered(FIRST_PAUSE * 2u32.pow(failures - 1)));
-            }
-            Answer::Wait(told) => {
-                throttles += 1;
-                // Some workloads always answer 1 s, or nothing at all: the pause grows all the same.
-                let floor = jittered(Duration::from_millis(500) * 2u32.pow(throttles.min(7) - 1));
-                let wait = told.map_or(floor * 2, |told| told.max(if throttles > 2 { floor } else { Duration::ZERO }));
-                if waited + wait > LONGEST_WAIT {
-                    return Err(HttpError::Throttled {
-                        place: place.to_owned(),
-                        waited_seconds: waited.as_secs(),
-                        asks_seconds: wait.as_secs(),
-                    });
-                }
-                sleep_as_told(place, wait, counter, monitor);
-                waited += wait;
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -429,20 +277,6 @@ mod tests {
         for bad in ["http://graph.microsoft.com", "http://127.0.0.1.example.com", "ftp://x", "graph"] {
             assert!(endpoint(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        assert_eq!(parse_retry_after("7"), Some(Duration::from_secs(7)));
-        assert_eq!(parse_retry_after("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
-        assert_eq!(parse_retry_after("soon"), None);
-        assert_eq!(parse_retry_after("-1"), None);
-    }
-
-    #[test]
-    fn a_secret_is_not_shown() {
-        let credential = Credential::ClientSecret { client_id: "c".into(), secret: Secret::new("hunter2") };
-        assert!(!format!("{credential:?}").contains("hunter2"));
     }
 
     #[test]

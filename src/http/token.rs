@@ -1,26 +1,28 @@
-//! Access tokens: the OAuth 2.0 client credentials grant of the Microsoft identity platform.
+//! Access tokens of one service: kept, renewed in time, forgotten when they are refused.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
-use url::Url;
+use azure_core::credentials::AccessToken;
+use azure_core::time::OffsetDateTime;
 
 use super::error::HttpError;
-use super::{Credential, attempts, one_line, place, tries};
+use super::identity::Asker;
+use super::retry::{attempts, tries};
 use crate::observe::Monitor;
 
 /// A token is renewed this long before its end, or at nine tenths of a short life.
 const EARLY: Duration = Duration::from_secs(120);
 
+/// A refusal counts for so long.
+const REFUSED: Duration = Duration::from_secs(600);
+
 /// A source of tokens for one service.
 pub(super) struct Tokens {
-    pub authority: Url,
-    pub tenant: String,
+    asker: Arc<Asker>,
     /// `<resource>/.default`.
-    pub scope: String,
-    pub credential: Credential,
+    scope: String,
     held: Mutex<Known>,
 }
 
@@ -29,94 +31,47 @@ pub(super) struct Tokens {
 struct Known {
     token: Option<Held>,
     /// Asked once; every further question would be one more failed sign-in in the tenant's log.
-    refused: Option<HttpError>,
+    refused: Option<(HttpError, Instant)>,
 }
 
-#[derive(Clone)]
 struct Held {
-    token: String,
+    token: AccessToken,
     renew_at: Instant,
 }
 
-#[derive(Deserialize)]
-struct Granted {
-    access_token: String,
-    #[serde(default = "an_hour")]
-    expires_in: u64,
-}
-
-fn an_hour() -> u64 {
-    3600
-}
-
-#[derive(Deserialize)]
-struct Denied {
-    #[serde(default)]
-    error: String,
-    #[serde(default)]
-    error_description: String,
-}
-
 impl Tokens {
-    pub fn new(authority: Url, tenant: String, scope: String, credential: Credential) -> Self {
-        Self { authority, tenant, scope, credential, held: Mutex::default() }
+    pub fn new(asker: Arc<Asker>, scope: String) -> Self {
+        Self { asker, scope, held: Mutex::default() }
     }
 
     /// A token that is still good.
-    pub fn get(&self, http: &reqwest::blocking::Client, gone: &AtomicBool, monitor: &dyn Monitor) -> Result<String, HttpError> {
+    pub fn get(&self, gone: &AtomicBool, monitor: &dyn Monitor) -> Result<AccessToken, HttpError> {
         let mut known = self.held.lock().map_err(|_| HttpError::Setup { what: "a thread failed".into() })?;
         if let Some(held) = known.token.as_ref().filter(|h| Instant::now() < h.renew_at) {
             return Ok(held.token.clone());
         }
-        if let Some(refused) = &known.refused {
+        if let Some((refused, _)) = known.refused.as_ref().filter(|(_, since)| since.elapsed() < REFUSED) {
             return Err(refused.clone());
         }
-        let granted = self.ask(http, tries(gone), monitor).inspect_err(|e| match e {
-            HttpError::Credential { .. } => known.refused = Some(e.clone()),
+        let asked = attempts(&self.asker.place(), tries(gone), None, monitor, || self.asker.ask(&self.scope));
+        let token = asked.and_then(|given| given).inspect_err(|e| match e {
+            HttpError::Credential { .. } => known.refused = Some((e.clone(), Instant::now())),
             // Others wait at the lock: they need not be as patient once more.
             HttpError::Unreachable { .. } => gone.store(true, Ordering::Relaxed),
             _ => {}
         })?;
-        let life = Duration::from_secs(granted.expires_in);
+        let life = Duration::try_from(token.expires_on - OffsetDateTime::now_utc()).unwrap_or_default();
         let renew_at = Instant::now() + life.saturating_sub(EARLY).max(life * 9 / 10);
-        known.token = Some(Held { token: granted.access_token.clone(), renew_at });
-        Ok(granted.access_token)
+        known.token = Some(Held { token: token.clone(), renew_at });
+        Ok(token)
     }
 
     /// Forgets a token that the service refused.
     pub fn forget(&self, token: &str) {
         if let Ok(mut known) = self.held.lock()
-            && known.token.as_ref().is_some_and(|h| h.token == token)
+            && known.token.as_ref().is_some_and(|h| h.token.token.secret() == token)
         {
             known.token = None;
         }
-    }
-
-    fn ask(&self, http: &reqwest::blocking::Client, tries: u32, monitor: &dyn Monitor) -> Result<Granted, HttpError> {
-        let mut url = self.authority.clone();
-        url.set_path(&format!("{}/{}/oauth2/v2.0/token", self.authority.path().trim_end_matches('/'), self.tenant));
-        let Credential::ClientSecret { client_id, secret } = &self.credential;
-        let form = url::form_urlencoded::Serializer::new(String::new())
-            .append_pair("client_id", client_id)
-            .append_pair("client_secret", secret.reveal())
-            .append_pair("scope", &self.scope)
-            .append_pair("grant_type", "client_credentials")
-            .finish();
-        attempts(&place(&url), tries, None, monitor, || {
-            let request = http.post(url.clone()).header("content-type", "application/x-www-form-urlencoded").body(form.clone());
-            super::answer(request, &place(&url), |status, body| {
-                if status == 200 {
-                    return serde_json::from_slice::<Granted>(body).map(Ok).map_err(|e| e.to_string());
-                }
-                let denied: Denied = serde_json::from_slice(body).map_err(|e| e.to_string())?;
-                let said = if denied.error_description.is_empty() { denied.error } else { denied.error_description };
-                Ok(Err(HttpError::Credential {
-                    authority: place(&self.authority),
-                    tenant: self.tenant.clone(),
-                    client_id: client_id.clone(),
-                    said: one_line(&said),
-                }))
-            })
-        })?
     }
 }

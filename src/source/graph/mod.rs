@@ -83,6 +83,9 @@ impl GraphSource {
 
 /// What a person does about a refusal, besides what the service said.
 fn advice(error: &HttpError, permissions: &[String], plane: Plane) -> String {
+    if let HttpError::Credential { hint, .. } = error {
+        return format!("{error}; {hint}");
+    }
     let needs = permissions.join(" and ");
     match error.code() {
         "forbidden" if plane == Plane::Arm && needs == "Reader" => format!("{error}; it needs the role Reader"),
@@ -90,7 +93,6 @@ fn advice(error: &HttpError, permissions: &[String], plane: Plane) -> String {
         "forbidden" => format!("{error}; it needs the application permission {needs}, with admin consent"),
         "not_licensed" => format!("{error}; the tenant has no licence for it"),
         "no_subscriptions" => format!("{error}; it needs the role Reader on those that are to be captured"),
-        "credential_refused" => format!("{error}; put a valid secret of this client where the policy says it is"),
         _ => error.to_string(),
     }
 }
