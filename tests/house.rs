@@ -16,7 +16,7 @@ const ALLOWED: [(&str, &[&str]); 12] = [
     ("source", &["path", "http", "observe", "sort"]),
     ("http", &["observe"]),
     ("sort", &[]),
-    ("store", &[]),
+    ("store", &["http"]),
     ("path", &[]),
     ("observe", &[]),
     ("sample", &[]),
