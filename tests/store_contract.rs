@@ -2,6 +2,10 @@
 //! true of files and the kernel only is asked of the local store at the end.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+#[path = "support/azure.rs"]
+mod azure;
+#[path = "support/blob/mod.rs"]
+mod blob;
 #[path = "support/mod.rs"]
 mod support;
 
@@ -235,6 +239,14 @@ fn local_store_with_the_kernel_where_it_may() {
 #[test]
 fn local_store_with_other_names_for_containers() {
     local_contract(true, &[("attestations", "pim-proof"), ("audit-logs", "pim-logs")]);
+}
+
+#[test]
+fn azure_store_on_the_double() {
+    let sandbox = Sandbox::new();
+    let options = blob::Options { now: Some(hours(0)), ..azure::four_containers() };
+    let double = blob::BlobDouble::start(options);
+    contract(azure::store(&double).as_ref(), &sandbox.path(""));
 }
 
 /// What `lsattr` says of a file: whether the immutable flag stands on it.

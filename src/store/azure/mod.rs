@@ -181,20 +181,26 @@ impl Store for AzureStore {
         read::open(self, name, version)
     }
 
+    fn head(&self, name: &str) -> Result<Option<ObjectInfo>, StoreError> {
+        self.split(name)?;
+        Ok(self.list(name)?.into_iter().find(|info| info.name == name))
+    }
+
     fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
         list::list(self, prefix)
     }
 
     fn extend_lock(&self, name: &str, version: Option<&str>, lock: &LockRequest) -> Result<LockState, StoreError> {
+        self.split(name)?;
         let info = self.lock_of(name, version)?;
         let state = info.lock.clone().unwrap_or_else(|| list::no_lock());
-        if lock.mode == LockMode::None || state.mode == lock.mode && state.until.is_some_and(|until| until >= lock.until) {
-            return Ok(state);
-        }
         let refused = |reason: String| StoreError::LockRefused { name: name.to_owned(), reason };
         if state.mode == LockMode::Locked && (lock.mode != LockMode::Locked || state.until.is_some_and(|until| lock.until < until)) {
             let until = state.until.map_or_else(String::new, |u| u.to_string());
             return Err(refused(format!("it is locked until {until}, and a lock is never shortened")));
+        }
+        if lock.mode == LockMode::None || state.mode == lock.mode && state.until.is_some_and(|until| until >= lock.until) {
+            return Ok(state);
         }
         if matches!(self.options.by, LockBy::Container(_)) {
             return Err(refused("the container's policy locks it; extend that policy's interval".to_owned()));
