@@ -13,6 +13,7 @@ mod import;
 mod journal;
 mod pipeline;
 mod plan;
+mod room;
 mod seal_events;
 mod seen;
 mod snapshot;

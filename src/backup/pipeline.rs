@@ -15,6 +15,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::collect::{Collector, Sink};
 use super::error::SnapshotError;
 use super::journal::{JournalSegment, JournalWriter};
+use super::room::Room;
 use super::state::StateEntry;
 use crate::observe::{Event, Monitor};
 use crate::source::{Node, NodeKind, Probe, Reading, RecordProblem, Source, Walked};
@@ -22,7 +23,7 @@ use crate::store::{Body, LockRequest, Sha256};
 use crate::vault::Writer;
 use crate::vault::Written;
 use crate::vault::manifest::{Content, Entry, Mtime, Placement, SegmentRef};
-use crate::vault::seal::{self, Frames, Tuning};
+use crate::vault::seal::{self, Tuning};
 use crate::vault::segment;
 
 const BATCH_RECORDS: usize = 128;
@@ -125,6 +126,10 @@ impl Pipeline<'_> {
         collector: &mut Collector<'_>,
         journal: JournalWriter,
     ) -> (Vec<(u32, Written)>, Result<(), SnapshotError>) {
+        let room = match Room::new(self.threads, Tuning::of(self.level, Tuning::Records)) {
+            Ok(room) => room,
+            Err(e) => return (Vec::new(), Err(e.into())),
+        };
         let stored = Mutex::new(Vec::new());
         let failure = Mutex::new(None);
         let stop = AtomicBool::new(false);
@@ -149,11 +154,13 @@ impl Pipeline<'_> {
             for _ in 0..self.threads {
                 let (step_out, done_in, spare_out) = (step_out.clone(), done_in.clone(), spare_out.clone());
                 scope.spawn(move || self.look(&step_out, &done_in, &spare_out));
+            }
+            for _ in 0..self.threads.max(self.writer.ledger.store().parallelism()) {
                 let seal_out = seal_out.clone();
                 let empty_in = empty_in.clone();
-                let (stored, journal, fail, stop) = (&stored, &journal, &fail, &stop);
+                let (room, stored, journal, fail, stop) = (&room, &stored, &journal, &fail, &stop);
                 scope.spawn(move || {
-                    if let Err(e) = self.seal(&seal_out, &empty_in, journal, stored, stop) {
+                    if let Err(e) = self.seal(room, &seal_out, &empty_in, journal, stored, stop) {
                         fail(e);
                         // Whoever waits for room must not wait for ever.
                         seal_out.iter().for_each(drop);
@@ -399,25 +406,26 @@ impl Pipeline<'_> {
 
     fn seal(
         &self,
+        room: &Room,
         payloads: &Receiver<Payload>,
         empty: &Sender<Vec<u8>>,
         journal: &Mutex<JournalWriter>,
         stored: &Mutex<Vec<(u32, Written)>>,
         stop: &AtomicBool,
     ) -> Result<(), SnapshotError> {
-        let mut frames = Frames::new(Tuning::of(self.level, Tuning::Records))?;
         for Payload { number, name, bytes, entries } in payloads {
             if stop.load(Ordering::Relaxed) {
                 continue;
             }
-            let sealed = seal::seal(&bytes, &mut frames, &self.writer.recipients)?;
+            let sealed = room.sealing(|frames| seal::seal(&bytes, frames, &self.writer.recipients)).ok_or(SnapshotError::Stopped)??;
             let _ = empty.try_send(bytes);
             let size = sealed.bytes.len() as u64;
             let object = SegmentRef { name: name.clone(), sha256: sealed.sha256 };
             let record = JournalSegment { number, object, size, entries };
             journal.lock().map_err(|_| SnapshotError::Stopped)?.segment(&record).map_err(SnapshotError::State)?;
             drop(record);
-            let object = self.writer.put(&name, Body::Bytes(&sealed.bytes), &sealed.sha256, size, &self.lock)?;
+            let put = || self.writer.put(&name, Body::Bytes(&sealed.bytes), &sealed.sha256, size, &self.lock);
+            let object = room.sending(size, put)?;
             self.monitor.event(Event::Stored { name, bytes: size });
             stored.lock().map_err(|_| SnapshotError::Stopped)?.push((number, object));
         }

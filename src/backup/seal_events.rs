@@ -8,6 +8,7 @@ use crossbeam_channel::{Sender, bounded};
 use jiff::Timestamp;
 
 use super::export::ExportError;
+use super::room::Room;
 use crate::observe::{Event, Monitor};
 use crate::sort::Sorter;
 use crate::source::import::{Pointers, event_key};
@@ -16,7 +17,7 @@ use crate::vault::Writer;
 use crate::vault::Written;
 use crate::vault::attestation::LogSpan;
 use crate::vault::names::{self, RunId, ShortName};
-use crate::vault::seal::{self, Frames, SEGMENT_PAYLOAD, Tuning};
+use crate::vault::seal::{self, SEGMENT_PAYLOAD, Tuning};
 
 /// What sealing works with.
 pub(super) struct Sealing<'a> {
@@ -58,19 +59,24 @@ impl Sealing<'_> {
     /// Seals all events, whose keys begin with 0 for main and 1 for late ones; gives what reached the store,
     /// also when it failed.
     pub fn all(&self, events: Sorter) -> (Vec<Written>, Result<SealedEvents, ExportError>) {
+        let room = match Room::new(self.threads, Tuning::of(self.level, Tuning::Events)) {
+            Ok(room) => room,
+            Err(e) => return (Vec::new(), Err(e.into())),
+        };
         let stored: Mutex<Vec<Stored>> = Mutex::default();
         let failure: Mutex<Option<ExportError>> = Mutex::default();
         let (out, input) = bounded::<Payload>(1);
         let filled = thread::scope(|scope| {
-            for _ in 0..self.threads {
+            for _ in 0..self.threads.max(self.writer.ledger.store().parallelism()) {
                 let input = input.clone();
+                let room = &room;
                 let (stored, failure) = (&stored, &failure);
                 scope.spawn(move || {
                     let work = || -> Result<(), ExportError> {
-                        let mut frames = Frames::new(Tuning::of(self.level, Tuning::Events))?;
                         for payload in &input {
-                            let (object, span) = self.one(&payload, &mut frames)?;
-                            stored.lock().map(|mut s| s.push(((payload.late, payload.number), object, span))).unwrap_or_default();
+                            let place = (payload.late, payload.number);
+                            let (object, span) = self.one(payload, room)?;
+                            stored.lock().map(|mut s| s.push((place, object, span))).unwrap_or_default();
                         }
                         Ok(())
                     };
@@ -127,16 +133,21 @@ impl Sealing<'_> {
         if payload.bytes.is_empty() { Ok(()) } else { out.send(payload).map_err(stopped) }
     }
 
-    fn one(&self, payload: &Payload, frames: &mut Frames) -> Result<(Written, LogSpan), ExportError> {
-        let sealed = seal::seal(&payload.bytes, frames, &self.writer.recipients)?;
-        let name = match payload.late {
-            true => names::late_log_object(self.stream, self.day, self.run, payload.number),
-            false => names::log_object(self.stream, self.day, self.run, payload.number),
+    fn one(&self, payload: Payload, room: &Room) -> Result<(Written, LogSpan), ExportError> {
+        let stopped = || ExportError::State(io::Error::other("sealing stopped"));
+        let sealed = room.sealing(|frames| seal::seal(&payload.bytes, frames, &self.writer.recipients)).ok_or_else(stopped)??;
+        // What was sealed needs its plain bytes no longer.
+        let Payload { late, number, bytes, count, first, last } = payload;
+        let plain = bytes.len() as u64;
+        drop(bytes);
+        let name = match late {
+            true => names::late_log_object(self.stream, self.day, self.run, number),
+            false => names::log_object(self.stream, self.day, self.run, number),
         };
         let size = sealed.bytes.len() as u64;
-        let object = self.writer.put(&name, Body::Bytes(&sealed.bytes), &sealed.sha256, size, &self.lock)?;
+        let object = room.sending(size, || self.writer.put(&name, Body::Bytes(&sealed.bytes), &sealed.sha256, size, &self.lock))?;
         self.monitor.event(Event::Stored { name: name.clone(), bytes: size });
-        self.monitor.event(Event::Done { records: payload.count, bytes: payload.bytes.len() as u64 });
-        Ok((object, LogSpan { name, first: payload.first, last: payload.last, count: payload.count }))
+        self.monitor.event(Event::Done { records: count, bytes: plain });
+        Ok((object, LogSpan { name, first, last, count }))
     }
 }

@@ -94,7 +94,7 @@ async fn whole(blob: &BlobClient, bytes: Bytes, terms: &Terms) -> azure_core::Re
         partition_size: one,
         ..BlockBlobClientUploadOptions::default()
     };
-    let answer = blob.block_blob_client().upload(RequestContent::from(bytes.to_vec()), Some(options)).await?;
+    let answer = blob.block_blob_client().upload(azure_core::http::Body::from(bytes).into(), Some(options)).await?;
     Ok(answer.version_id)
 }
 
