@@ -6,6 +6,7 @@
 //! into a vault is `backup`'s business, what comes out `restore`'s.
 
 pub mod attestation;
+mod chain_reader;
 mod commit;
 mod details;
 pub mod dsse;

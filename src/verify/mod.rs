@@ -146,7 +146,8 @@ pub fn audit(job: &AuditJob<'_>) -> Result<AuditReport, AuditError> {
     let mut findings = Vec::new();
     let mut chains: Chains = Vec::new();
     for name in ledger.chains()? {
-        let view = ledger.chain(&name)?;
+        let proved = job.since.and_then(|k| k.heads.iter().find(|h| h.chain == name)).map_or(0, |h| h.sequence);
+        let view = ledger.chain_since(&name, proved)?;
         chains.push((name, view));
     }
     if !chains.iter().any(|(name, _)| *name == ChainName::vault()) {

@@ -93,7 +93,7 @@ fn hash_all(job: &AuditJob<'_>, claims: &BTreeMap<&str, Vec<Claim<'_>>>, stored:
     let (next, bytes) = (AtomicUsize::new(0), AtomicU64::new(0));
     let found = Mutex::new(Vec::new());
     thread::scope(|scope| {
-        for _ in 0..job.threads {
+        for _ in 0..job.threads.max(job.ledger.store().parallelism()) {
             scope.spawn(|| {
                 while let Some((name, claim)) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let finding = judge_bytes(job, name, claim, meant(stored, claim.object), &bytes);
