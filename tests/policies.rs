@@ -100,11 +100,6 @@ fn mistakes_about_tenants_are_pointed_at() {
         ("subscriptions: all", "subscriptions: all\n      arm_endpoint: http://management.example.com", "is not encrypted"),
         ("catalog: [entra, pim]", "catalog: [entra, pim]\n      endpoint: graph.microsoft.com", "is not an address"),
         ("secret_env: GRAPH_SECRET", "secret_env: GRAPH_SECRET, secret_file: x", "exactly one of"),
-        (
-            "client_secret: { client_id: 4f3c1f0e-9d53-4f6a-8c0b-5b1f6f2f7a10, secret_env: GRAPH_SECRET }",
-            "managed_identity: {}",
-            "has no credential of this kind",
-        ),
         ("lookback: 60m", "lookback: 60", "is not a duration"),
         ("export: [sign-ins,", "export: [sign-in,", "did you mean `sign-ins`?"),
         ("tenant: contoso.onmicrosoft.com\n      catalog", "tenant: contoso/../other\n      catalog", "is not a tenant"),
@@ -115,5 +110,88 @@ fn mistakes_about_tenants_are_pointed_at() {
         let errors = messages(&report, "error");
         assert!(errors.iter().any(|e| e.contains(said)), "{to}: {errors:#?}");
         assert!(report["findings"].as_array().unwrap().iter().any(|f| f["line"].is_u64() && f["severity"] == "error"), "{to}");
+    }
+}
+
+/// The production policy with another credential.
+fn with_credential(credential: &str) -> String {
+    let policy = production();
+    let from = "{ client_secret: { client_id: 4f3c1f0e-9d53-4f6a-8c0b-5b1f6f2f7a10, secret_env: GRAPH_SECRET } }";
+    assert!(policy.contains(from));
+    policy.replacen(from, credential, 1)
+}
+
+#[test]
+fn every_kind_of_credential_may_be_said() {
+    for credential in [
+        "{ managed_identity: {} }",
+        "{ managed_identity: { client_id: a } }",
+        "{ managed_identity: { object_id: a } }",
+        "{ managed_identity: { resource_id: /subscriptions/a } }",
+        "{ workload_identity: {} }",
+        "{ workload_identity: { client_id: a, token_file: /var/run/token } }",
+        "{ client_secret: { client_id: a, secret_file: s } }",
+        "{ client_certificate: { client_id: a, certificate_file: keys/agent.pem } }",
+        "{ client_assertion: { client_id: a, assertion_file: s } }",
+        "{ client_assertion: { client_id: a, assertion_env: S } }",
+        "{ azure_cli: {} }",
+    ] {
+        let report = check(&with_credential(credential), 0);
+        assert_eq!(report["ok"], true, "{credential}: {report}");
+    }
+}
+
+#[test]
+fn a_credential_is_exactly_one_and_says_where_its_secret_is() {
+    for (credential, said) in [
+        ("{}", "write exactly one of `managed_identity: {}`"),
+        ("{ managed_identity: }", "has no kind"),
+        ("{ managed_identity: {}, azure_cli: {} }", "several kinds (managed_identity, azure_cli)"),
+        ("{ managed_identities: {} }", "did you mean `managed_identity`?"),
+        ("{ managed_identity: { clientid: a } }", "did you mean `client_id`?"),
+        ("{ managed_identity: { client_id: a, object_id: b } }", "one of `client_id`, `object_id` and `resource_id`"),
+        ("{ managed_identity: { client_id: '' } }", "id is empty"),
+        ("{ managed_identity: { resource_id: agent } }", "begins with /subscriptions/"),
+        ("{ workload_identity: { token_file: '' } }", "token_file is empty"),
+        ("{ client_secret: { client_id: a } }", "exactly one of `secret_env` and `secret_file`"),
+        ("{ client_secret: { client_id: a, secret: hunter2 } }", "unknown field `secret`"),
+        ("{ client_secret: { client_id: '', secret_env: S } }", "client_id is empty"),
+        ("{ client_certificate: { client_id: a } }", "certificate_file"),
+        ("{ client_certificate: { client_id: a, certificate: x } }", "did you mean `certificate_file`?"),
+        (
+            "{ client_assertion: { client_id: a, assertion_env: A, assertion_file: b } }",
+            "exactly one of `assertion_env` and `assertion_file`",
+        ),
+        ("{ azure_cli: { tenant: x } }", "unknown field `tenant`"),
+        ("{ sas: { env: S } }", "opens stores only"),
+        ("{ sas: 'sv=1&sig=hunter2' }", "opens stores only"),
+    ] {
+        let report = check(&with_credential(credential), 2);
+        let errors = messages(&report, "error");
+        assert!(errors.iter().any(|e| e.contains(said)), "{credential}: {errors:#?}");
+        assert!(report["findings"].as_array().unwrap().iter().any(|f| f["line"].is_u64() && f["severity"] == "error"), "{credential}");
+        let sandbox = Sandbox::new();
+        sandbox.write("backstop.yaml", with_credential(credential));
+        let shown = sandbox.backstop(&["policy", "check"]);
+        assert!(!format!("{}{}{report}", shown.stdout, shown.stderr).contains("hunter2"), "{}", shown.stderr);
+    }
+}
+
+#[test]
+fn the_schema_has_every_kind_of_credential() {
+    let schema = Sandbox::new().backstop(&["policy", "schema"]).stdout;
+    let schema: Value = serde_json::from_str(&schema).unwrap();
+    let credential = &schema["$defs"]["CredentialPolicy"];
+    let names: Vec<&String> = credential["properties"].as_object().unwrap().keys().collect();
+    let kinds = ["azure_cli", "client_assertion", "client_certificate", "client_secret", "managed_identity", "workload_identity"];
+    assert_eq!(names.len(), kinds.len());
+    assert!(kinds.iter().all(|kind| names.iter().any(|name| *name == kind)), "{names:?}");
+    assert_eq!((&credential["minProperties"], &credential["maxProperties"]), (&1.into(), &1.into()));
+    for (name, field) in [
+        ("ManagedIdentityPolicy", "resource_id"),
+        ("WorkloadIdentityPolicy", "token_file"),
+        ("ClientCertificatePolicy", "certificate_file"),
+    ] {
+        assert!(schema["$defs"][name]["properties"][field].is_object(), "{name}");
     }
 }

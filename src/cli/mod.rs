@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod context;
+mod credential;
 mod diff;
 pub mod exit;
 mod export;

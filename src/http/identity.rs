@@ -115,6 +115,16 @@ impl Asker {
         HttpError::Credential { what, hint: self.options.credential.advice(self.options.tenant.as_deref()) }
     }
 
+    /// There is no token, and nothing was sent over the network to get one.
+    fn none(&self, why: String) -> HttpError {
+        let IdentityOptions { tenant, credential, .. } = &self.options;
+        let mut error = self.refused(format!("{} gave no token to {}: {why}", self.place(), credential.who(tenant.as_deref())));
+        if let (HttpError::Credential { hint, .. }, true) = (&mut error, why.contains("not found on PATH")) {
+            *hint = format!("install the Azure CLI, or put it into this process's PATH, and {hint}");
+        }
+        error
+    }
+
     /// What stands for a secret with the kinds that have none.
     fn assertion(&self) -> Result<Option<String>, HttpError> {
         match &self.options.credential {
@@ -209,7 +219,7 @@ impl Asker {
             Some(Seen::Broken { place, what }) => return Ok(Answer::Again(HttpError::Unreadable { place, what })),
             Some(Seen::Answer { place, status, retry_after, body }) => (place, status, retry_after, body),
             None => {
-                let given = given.map_err(|e| self.refused(format!("{} gave no token to {who}: {}", self.place(), reason(&e))));
+                let given = given.map_err(|e| self.none(reason(&e)));
                 return Ok(Answer::Given(given));
             }
         };
@@ -257,11 +267,12 @@ fn ending(token: &AccessToken, body: &[u8]) -> AccessToken {
     AccessToken::new(token.token.clone(), end)
 }
 
-/// The first line of an error that says something.
+/// The line of an error that says most.
 fn reason(error: &Error) -> String {
     let text = error.to_string();
     let text = text.split("authentication failed.").last().unwrap_or_default();
-    one_line(text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("it did not say why"))
+    let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
+    one_line(lines().find(|line| line.starts_with("ERROR")).or_else(|| lines().next()).unwrap_or("it did not say why"))
 }
 
 /// Reads a token that another program puts into a file.

@@ -61,7 +61,7 @@ impl Transport {
                     "{METADATA_VARIABLE} is {text:?}, which is no http address of this machine or its link: no token is asked for there"
                 )
             };
-            url.ok_or_else(|| HttpError::Credential { what: what(), hint: format!("unset it, or write http://127.0.0.1:PORT") })
+            url.ok_or_else(|| HttpError::Credential { what: what(), hint: "unset it, or write http://127.0.0.1:PORT".into() })
         });
         Ok(Arc::new(Self { plain, metadata: metadata.transpose()?, near: OnceLock::new(), far: OnceLock::new() }))
     }

@@ -1,13 +1,11 @@
 //! Meaning of what a policy says about tenants and their logs.
 
-use std::path::Path;
-
 use serde_saphyr::Spanned;
 
 use super::check::Checker;
 use super::model::parse_duration;
 use super::problem::{Problem, nearest};
-use super::tenant::{ArmPolicy, CredentialPolicy, GraphPolicy, LogPolicy, SubscriptionsPolicy, TenantAccess};
+use super::tenant::{ArmPolicy, GraphPolicy, LogPolicy, SubscriptionsPolicy, TenantAccess};
 use crate::http;
 use crate::source::catalog::{self, Catalog, Plane};
 
@@ -87,42 +85,12 @@ impl Checker<'_> {
     }
 
     fn access(&mut self, access: &TenantAccess<'_>) {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-        if access.tenant.value.is_empty() || !access.tenant.value.chars().all(plain) {
-            let message = format!("{:?} is not a tenant: write its id (a GUID) or a domain of it", access.tenant.value);
-            self.error(access.tenant.defined, message);
-        }
+        self.tenant(access.tenant);
         for said in [access.endpoint, access.authority].into_iter().flatten() {
             if let Err(e) = http::endpoint(&said.value) {
                 self.error(said.defined, e);
             }
         }
         self.credential(access.credential);
-    }
-
-    fn credential(&mut self, said: &Spanned<CredentialPolicy>) {
-        let at = said.defined;
-        let CredentialPolicy { client_secret, managed_identity, workload_identity, client_certificate, client_assertion, azure_cli } =
-            &said.value;
-        let later = [managed_identity, workload_identity, client_certificate, client_assertion, azure_cli];
-        if let Some(later) = later.into_iter().flatten().next() {
-            return self.later(later.defined, "credential of this kind (it has client_secret)");
-        }
-        let Some(secret) = client_secret else {
-            return self.error(at, "the credential has no kind: write `client_secret: { client_id: …, secret_env: … }`".into());
-        };
-        match (&secret.secret_env, &secret.secret_file) {
-            (Some(name), None) if std::env::var_os(name).is_none() && self.secrets.insert(name.clone()) => {
-                self.warn(at, format!("the environment variable {name}, which should hold the secret, is not set here"));
-            }
-            (None, Some(file)) if !self.base.join(Path::new(file)).is_file() && self.secrets.insert(file.clone()) => {
-                self.warn(at, format!("there is no file {}, which should hold the secret", self.base.join(file).display()));
-            }
-            (Some(_), None) | (None, Some(_)) => {}
-            _ => self.error(at, "say where the secret is: exactly one of `secret_env` and `secret_file`".into()),
-        }
-        if secret.client_id.is_empty() {
-            self.error(at, "the client_id is empty".into());
-        }
     }
 }

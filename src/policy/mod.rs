@@ -4,7 +4,9 @@
 //! spelling. No secret is ever in a policy. What this version cannot do is refused, not ignored.
 
 mod check;
+mod check_credential;
 mod check_tenant;
+mod credential;
 mod model;
 mod problem;
 mod schedule;
@@ -15,13 +17,17 @@ use std::path::{Path, PathBuf};
 use crate::store::Sha256;
 
 pub use check::{DEFAULT_SETTLE_SECONDS, check};
+pub use credential::{
+    AzureCliPolicy, ClientAssertionPolicy, ClientCertificatePolicy, ClientSecretPolicy, CredentialKind, CredentialPolicy,
+    ManagedIdentityPolicy, SasPolicy, StoreCredentialPolicy, WorkloadIdentityPolicy,
+};
 pub use model::{
     Encryption, FilesPolicy, ImportPolicy, JobPolicy, LocalVault, LockPolicy, NotInThisVersion, Objectives, Policy, Signing, SourcePolicy,
     StreamPolicy, VaultPolicy, parse_duration, schema,
 };
 pub use problem::{PolicyError, Problem, Severity};
 pub use schedule::next_due;
-pub use tenant::{ArmPolicy, ClientSecretPolicy, CredentialPolicy, GraphPolicy, LogPolicy, SubscriptionsPolicy, TenantAccess};
+pub use tenant::{ArmPolicy, GraphPolicy, LogPolicy, SubscriptionsPolicy, TenantAccess};
 
 /// A policy as it was read from a file.
 #[derive(Debug, Clone)]

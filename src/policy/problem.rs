@@ -41,7 +41,7 @@ impl Problem {
         let (line, column) = (location.line(), location.column());
         let line_text = usize::try_from(line).ok().and_then(|n| text.lines().nth(n.checked_sub(1)?));
         // A secret that somebody put into the policy is not shown again, whatever is wrong with its line.
-        let line_text = line_text.filter(|line| !holds_secret(line)).map(str::to_owned);
+        let line_text = line_text.filter(|line| !holds_secret(line) && !seems_secret(line)).map(str::to_owned);
         Self { place: (line > 0).then_some((line, column)), line_text, ..Self::general(message) }
     }
 
@@ -110,6 +110,12 @@ fn listed(file: &std::path::Path, problems: &[Problem]) -> String {
 /// Whether a text holds an age identity.
 pub(super) fn holds_secret(text: &str) -> bool {
     text.to_ascii_uppercase().contains("AGE-SECRET-KEY")
+}
+
+/// Whether a line seems to hold a secret in the place of one's name: a signature, or a field that no policy has.
+fn seems_secret(line: &str) -> bool {
+    let field = |name: &str| line.match_indices(name).any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'));
+    line.contains("sig=") || ["secret:", "password:", "assertion:", "token:"].into_iter().any(field)
 }
 
 /// The nearest of some spellings, if one is near.

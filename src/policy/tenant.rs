@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
-use super::model::NotInThisVersion;
+use super::credential::CredentialPolicy;
 
 /// A tenant's configuration from Microsoft Graph.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -103,49 +103,6 @@ pub enum SubscriptionsPolicy {
     Word(String),
     /// These ids.
     These(Vec<String>),
-}
-
-/// Exactly one way to show who the agent is.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct CredentialPolicy {
-    /// The secret of an application registration.
-    #[serde(default)]
-    pub client_secret: Option<ClientSecretPolicy>,
-    /// Not in this version.
-    #[serde(default)]
-    #[schemars(skip)]
-    pub managed_identity: Option<Spanned<NotInThisVersion>>,
-    /// Not in this version.
-    #[serde(default)]
-    #[schemars(skip)]
-    pub workload_identity: Option<Spanned<NotInThisVersion>>,
-    /// Not in this version.
-    #[serde(default)]
-    #[schemars(skip)]
-    pub client_certificate: Option<Spanned<NotInThisVersion>>,
-    /// Not in this version.
-    #[serde(default)]
-    #[schemars(skip)]
-    pub client_assertion: Option<Spanned<NotInThisVersion>>,
-    /// Not in this version.
-    #[serde(default)]
-    #[schemars(skip)]
-    pub azure_cli: Option<Spanned<NotInThisVersion>>,
-}
-
-/// The secret of an application registration; never the secret itself.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ClientSecretPolicy {
-    /// The application's (client) id.
-    pub client_id: String,
-    /// The environment variable that holds the secret.
-    #[serde(default)]
-    pub secret_env: Option<String>,
-    /// The file that holds the secret, relative to the policy's directory.
-    #[serde(default)]
-    pub secret_file: Option<String>,
 }
 
 /// What the three kinds have in common.

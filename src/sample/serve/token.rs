@@ -1,7 +1,7 @@
 //! The endpoint that hands out access tokens, and the judge of those that come back.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,6 +12,11 @@ use crate::sample::instant::seconds_text;
 use crate::sample::query::Sealer;
 use crate::sample::reply::{Call, Plane, Reply};
 use crate::sample::{DOMAIN, Tenant, guid};
+
+/// What a client assertion says that it is.
+const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+/// Whom another issuer's token is for.
+const FEDERATED_AUDIENCE: &str = "api://AzureADTokenExchange";
 
 /// Tokens that were handed out, without a list of them: each carries its own end under a seal.
 #[derive(Debug)]
@@ -81,6 +86,32 @@ fn fail(tenant: &Tenant, status: u16, error: &str, code: u32, text: &str) -> Rep
     Reply::json(status, &value).header("cache-control", "no-store, no-cache")
 }
 
+/// Judges a client assertion: form, claims and time. The sample tenant knows no certificates and no other issuers, so it
+/// takes the signature as it comes.
+fn judge_assertion(assertion: &str, client: &str, base: &str, now: u64) -> Result<(), (u32, String)> {
+    let garbage = || (50_027, "JWT token is invalid or malformed.".to_owned());
+    let [head, claims, signature] = assertion.split('.').collect::<Vec<_>>()[..] else { return Err(garbage()) };
+    let read = |part: &str| URL_SAFE_NO_PAD.decode(part).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+    let (Some(head), Some(claims)) = (read(head), read(claims)) else { return Err(garbage()) };
+    if signature.is_empty() || head["alg"] == "none" {
+        return Err((5_002_738, "Invalid JWT token. Unsigned tokens are not accepted.".into()));
+    }
+    let (issuer, audience) = (claims["iss"].as_str().unwrap_or_default(), claims["aud"].as_str().unwrap_or_default());
+    let certified = !head["x5t"].is_null() || !head["x5t#S256"].is_null();
+    if certified && (issuer != client || claims["sub"] != issuer) {
+        return Err((700_021, "Client assertion application identifier doesn't match 'client_id' parameter.".into()));
+    }
+    let expected = if certified { audience.starts_with(base) } else { audience == FEDERATED_AUDIENCE };
+    if !expected {
+        return Err((700_212, format!("No matching federated identity record found for presented assertion audience '{audience}'.")));
+    }
+    let inside = |from: &Value, to: &Value| from.as_u64().is_none_or(|from| from <= now + 300) && to.as_u64().is_some_and(|to| to > now);
+    if inside(&claims["nbf"], &claims["exp"]) {
+        return Ok(());
+    }
+    Err((700_024, "Client assertion is not within its valid time range.".into()))
+}
+
 /// Answers a request for a token.
 pub fn answer(tenant: &Tenant, call: &Call, asked: &str) -> Reply {
     let options = tenant.options();
@@ -113,7 +144,16 @@ pub fn answer(tenant: &Tenant, call: &Call, asked: &str) -> Reply {
         );
         return fail(tenant, 400, "unauthorized_client", 700_016, &text);
     }
-    if field("client_secret") != Some(options.client_secret.as_str()) {
+    if field("client_assertion_type").is_some() || field("client_assertion").is_some() {
+        if field("client_assertion_type") != Some(ASSERTION_TYPE) {
+            let text = "The request body must contain the following parameter: 'client_assertion_type' with the value of a JWT bearer.";
+            return fail(tenant, 400, "invalid_request", 900_144, text);
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+        if let Err((code, text)) = judge_assertion(field("client_assertion").unwrap_or_default(), client, &call.base, now) {
+            return fail(tenant, 401, "invalid_client", code, &text);
+        }
+    } else if field("client_secret") != Some(options.client_secret.as_str()) {
         let text = format!(
             "Invalid client secret provided. Ensure the secret being sent in the request is the client secret value, not the client secret ID, for a secret added to app '{client}'."
         );
@@ -170,5 +210,23 @@ mod tests {
         assert_eq!(tokens.judge(&sealer, Some(&token)), Err(Refusal::Expired));
         let page = format!("a.{}.b", sealer.seal("{\"p\":1}"));
         assert_eq!(tokens.judge(&sealer, Some(&page)), Err(Refusal::Garbage));
+    }
+
+    #[test]
+    fn an_assertion_is_held_to_its_claims() {
+        let jwt = |head: Value, claims: Value| {
+            format!("{}.{}.c2ln", URL_SAFE_NO_PAD.encode(head.to_string()), URL_SAFE_NO_PAD.encode(claims.to_string()))
+        };
+        let judge = |text: &str| judge_assertion(text, "app", "http://here", 1000).map_err(|(code, _)| code);
+        let certified = || json!({"alg": "RS256", "x5t": "x"});
+        let own = |aud: &str, iss: &str, exp: u64| json!({"aud": aud, "iss": iss, "sub": iss, "nbf": 900, "exp": exp});
+        assert_eq!(judge(&jwt(certified(), own("http://here/t/oauth2/v2.0/token", "app", 1500))), Ok(()));
+        assert_eq!(judge(&jwt(certified(), own("http://there", "app", 1500))), Err(700_212));
+        assert_eq!(judge(&jwt(certified(), own("http://here", "other", 1500))), Err(700_021));
+        assert_eq!(judge(&jwt(certified(), own("http://here", "app", 1000))), Err(700_024));
+        assert_eq!(judge(&jwt(json!({"alg": "RS256"}), own(FEDERATED_AUDIENCE, "cluster", 1500))), Ok(()));
+        assert_eq!(judge(&jwt(json!({"alg": "none"}), own(FEDERATED_AUDIENCE, "cluster", 1500))), Err(5_002_738));
+        assert_eq!(judge("a.b.c"), Err(50_027));
+        assert_eq!(judge("token"), Err(50_027));
     }
 }
