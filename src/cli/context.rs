@@ -48,10 +48,7 @@ impl Context {
 
     /// The store that a policy names.
     pub fn store(policy: &LoadedPolicy) -> Result<Arc<dyn Store>, CliError> {
-        let Some(local) = &policy.policy.vault.local else {
-            return Err(CliError::new(Exit::Usage, "the policy names no local vault"));
-        };
-        Ok(Arc::new(LocalStore::open(policy.path(&local.path), store_options(local))?))
+        super::store::open(policy)
     }
 
     fn anchor(&self, policy: Option<&LoadedPolicy>) -> Result<Anchor, CliError> {

@@ -7,6 +7,7 @@ use crate::backup::{ExportError, ImportError, SnapshotError};
 use crate::policy::PolicyError;
 use crate::restore::RestoreError;
 use crate::store::StoreError;
+use crate::store::azure::AzureError;
 use crate::vault::keys::KeyError;
 use crate::vault::seal::SealError;
 use crate::vault::{CommitError, GenesisError, LedgerError, TrustError};
@@ -87,6 +88,14 @@ fn store(error: &StoreError) -> (Exit, Option<String>) {
         StoreError::NoSpace { .. } => (
             Exit::Failed,
             Some("free some room and run the same command again: it carries on, and nothing that was committed is lost".into()),
+        ),
+        StoreError::Azure(e) => (
+            match **e {
+                AzureError::Setup { .. } | AzureError::NoContainer { .. } => Exit::Usage,
+                _ if e.passing() => Exit::TryAgain,
+                _ => Exit::Failed,
+            },
+            e.hint(),
         ),
         StoreError::Locked { .. } => (Exit::Refused, Some("nothing was removed; `backstop hold ls` shows the holds".into())),
         StoreError::Archived { .. } => (Exit::TryAgain, Some("`backstop restore … --rehydrate standard` brings it back first".into())),

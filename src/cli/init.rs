@@ -9,11 +9,12 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::json;
 
-use super::context::{Context, agent, store_options};
+use super::context::{Context, agent};
 use super::exit::{CliError, Exit};
+use super::init_azure::PlaceArgs;
 use super::output::{GOOD, STRONG};
 use crate::policy::LoadedPolicy;
-use crate::store::{LocalStore, Sha256, Store};
+use crate::store::{Sha256, Store};
 use crate::vault::keys::{Identities, Recipients, Role, Signer, SignerEntry, new_identity};
 use crate::vault::names::ShortName;
 use crate::vault::{Founding, GenesisError, found};
@@ -29,6 +30,8 @@ pub struct InitArgs {
     /// A stream to import logs into, with ids at /id and times at /createdDateTime; repeatable
     #[arg(long, value_name = "NAME")]
     stream: Vec<String>,
+    #[command(flatten)]
+    place: PlaceArgs,
 }
 
 const TEMPLATE: &str = include_str!("init.yaml");
@@ -80,9 +83,7 @@ pub fn create(context: &Context, dir: &Path, text: impl Fn(&[String]) -> Result<
         write_new(&policy_file, text(&recipients)?.as_bytes(), 0o644)?;
     }
     let policy = LoadedPolicy::load(&policy_file)?;
-    let Some(local) = &policy.policy.vault.local else { return Err(CliError::new(Exit::Usage, "the policy names no local vault")) };
-    let vault_dir = policy.path(&local.path);
-    let store: Arc<dyn Store> = Arc::new(LocalStore::create(&vault_dir, store_options(local))?);
+    let store = super::store::create(&policy)?;
     let recipients = Recipients::parse(&recipients)?;
     let founding = Founding {
         operator: &operator,
@@ -102,7 +103,7 @@ pub fn create(context: &Context, dir: &Path, text: impl Fn(&[String]) -> Result<
         other => other?,
     };
     write_new(&genesis_file, &genesis, 0o644)?;
-    report(context, &policy, &vault_dir, &identities, &recipients, &signers, &Sha256::of(&genesis));
+    report(context, &policy, &store.describe(), &identities, &recipients, &signers, &Sha256::of(&genesis));
     Ok(())
 }
 
@@ -114,7 +115,7 @@ fn founded_by(store: &Arc<dyn Store>, operator: &Signer) -> bool {
 fn report(
     context: &Context,
     policy: &LoadedPolicy,
-    vault: &Path,
+    vault: &str,
     identities: &[PathBuf],
     recipients: &Recipients,
     signers: &[(SignerEntry, PathBuf)],
@@ -148,7 +149,7 @@ fn report(
   edit {}        say what is backed up
   backstop --policy {} policy check
   backstop --policy {} snapshot",
-        vault.display(),
+        vault,
         policy.file.display(),
         policy.file.display(),
         policy.file.display(),
@@ -172,6 +173,8 @@ fn policy_text(args: &InitArgs, recipients: &[String]) -> Result<String, CliErro
     }
     let section = |name: &str, body: String| if body.is_empty() { format!("{name}: {{}}\n") } else { format!("{name}:\n{body}") };
     Ok(TEMPLATE
+        .replace("@VAULT@", &args.place.yaml()?)
+        .replace("@LOCK@", args.place.lock_mode())
         .replace("@RECIPIENTS@", &recipients.join(", "))
         .replace("@SOURCES@", &section("sources", sources))
         .replace("@STREAMS@", &section("streams", streams)))

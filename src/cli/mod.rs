@@ -8,6 +8,7 @@ pub mod exit;
 mod export;
 mod import;
 mod init;
+mod init_azure;
 mod key;
 mod ls;
 mod output;
@@ -18,6 +19,7 @@ mod sample;
 mod select;
 mod show;
 mod snapshot;
+mod store;
 mod tenant;
 mod verify;
 

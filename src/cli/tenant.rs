@@ -11,8 +11,8 @@ use crate::source::graph::Subscriptions;
 
 /// Microsoft's public cloud, unless a policy says another.
 const GRAPH: &str = "https://graph.microsoft.com";
-const ARM: &str = "https://management.azure.com";
-const AUTHORITY: &str = "https://login.microsoftonline.com";
+pub(super) const ARM: &str = "https://management.azure.com";
+pub(super) const AUTHORITY: &str = "https://login.microsoftonline.com";
 
 /// A client of the service that a policy names.
 pub fn service(policy: &LoadedPolicy, access: &TenantAccess<'_>, plane: Plane) -> Result<Arc<Service>, CliError> {

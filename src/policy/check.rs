@@ -112,8 +112,12 @@ impl Checker<'_> {
     fn vault(&mut self, policy: &Policy) {
         let vault = &policy.vault;
         match (&vault.local, &vault.azure) {
-            (_, Some(azure)) => self.later(azure.defined, "Azure store"),
-            (None, None) => self.problems.push(Problem::general("vault: says no place").hint("write `local: { path: ./vault }`")),
+            (Some(_), Some(azure)) => self.error(azure.defined, "the vault has two places, `local` and `azure`: write one".into()),
+            (None, Some(azure)) => self.azure(&azure.value, &vault.lock),
+            (None, None) => {
+                let hint = "write `local: { path: ./vault }` or `azure: { account: NAME, credential: { managed_identity: {} } }`";
+                self.problems.push(Problem::general("vault: says no place").hint(hint));
+            }
             (Some(_), None) => {}
         }
         if let Some(replica) = vault.replicas.first() {
@@ -126,6 +130,7 @@ impl Checker<'_> {
             }
         }
         if let Some(by) = &vault.lock.by
+            && vault.local.is_some()
             && by.value != "version"
         {
             let message = format!("a local vault locks by `version`, not {:?}", by.value);

@@ -18,8 +18,6 @@ impl Checker<'_> {
     }
 
     /// As whom a store is written; `tenant` is the one that the policy names beside it.
-    // A store in Azure takes it, which is not here yet.
-    #[allow(dead_code)]
     pub(super) fn store_credential(&mut self, said: &Spanned<StoreCredentialPolicy>, tenant: Option<&Spanned<String>>) {
         let kinds = said.value.kinds();
         self.kinds(said.defined, &kinds, ", `sas`");

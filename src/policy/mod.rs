@@ -3,7 +3,9 @@
 //! It promises that whatever is wrong is said with line, column and, where there is one, the nearest right
 //! spelling. No secret is ever in a policy. What this version cannot do is refused, not ignored.
 
+mod azure;
 mod check;
+mod check_azure;
 mod check_credential;
 mod check_tenant;
 mod credential;
@@ -16,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use crate::store::Sha256;
 
+pub use azure::AzureVault;
 pub use check::{DEFAULT_SETTLE_SECONDS, check};
 pub use credential::{
     AzureCliPolicy, ClientAssertionPolicy, ClientCertificatePolicy, ClientSecretPolicy, CredentialKind, CredentialPolicy,

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
+use super::azure::AzureVault;
 use super::problem::{Problem, holds_secret, nearest};
 use super::tenant::{ArmPolicy, GraphPolicy, LogPolicy};
 use crate::source::import::Format;
@@ -102,10 +103,10 @@ pub struct VaultPolicy {
     /// A directory.
     #[serde(default)]
     pub local: Option<LocalVault>,
-    /// Not in this version.
+    /// A storage account.
     #[serde(default)]
-    #[schemars(skip)]
-    pub azure: Option<Spanned<NotInThisVersion>>,
+    #[schemars(with = "Option<AzureVault>")]
+    pub azure: Option<Spanned<AzureVault>>,
     /// How objects are locked.
     #[serde(default)]
     pub lock: LockPolicy,

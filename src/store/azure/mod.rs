@@ -7,12 +7,14 @@
 //!
 //! Facts of the service: <https://learn.microsoft.com/rest/api/storageservices/blob-service-rest-api>.
 
+mod arm;
 mod control;
 mod error;
 mod gate;
 mod list;
 mod put;
 mod read;
+mod sas;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -30,10 +32,12 @@ use jiff::Timestamp;
 use time::OffsetDateTime;
 use url::Url;
 
+pub use arm::Manager;
 pub use control::{ContainerPolicy, ControlPlane};
 pub use error::AzureError;
 use error::{Doing, refusal, translate};
 use gate::Gate;
+pub use sas::check_sas;
 
 use super::{Body, LockMode, LockRequest, LockState, ObjectInfo, Priority, Receipt, Sha256, Store, StoreError};
 
