@@ -40,7 +40,7 @@ pub fn run(context: &Context, args: &LsArgs) -> Result<Exit, CliError> {
         doubtful += view.voids.len() + view.missing.len();
         runs.extend(view.attested);
     }
-    runs.sort_by_key(|a| std::cmp::Reverse((a.statement.predicate.finished, a.statement.predicate.run)));
+    runs.sort_by_key(|a| std::cmp::Reverse((a.statement.predicate.finished, a.sequence(), a.statement.predicate.run)));
     if !runs.is_empty() {
         context.output.tell(format!(
             "{STRONG}{:<36}  {:<22} {:>6}  {:<10} {:<8}  {:<20}  {:>7}  {:>9}  {}{STRONG:#}",

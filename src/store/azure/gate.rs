@@ -35,11 +35,13 @@ impl Gate {
         Self { inner, date: Mutex::default(), requests: AtomicU64::new(0) }
     }
 
-    /// The service's clock, if it was heard lately.
+    /// The service's clock in whole seconds, if it was heard lately. Its `Date` says no more; finer instants would
+    /// seem to go back when the next `Date` comes.
     pub fn now(&self) -> Option<Timestamp> {
         let (date, at) = (*self.date.lock().ok()?)?;
         let since = at.elapsed();
-        (since < FRESH).then(|| date.checked_add(since).ok()).flatten()
+        let now = date.checked_add(since).ok().filter(|_| since < FRESH)?;
+        Timestamp::from_second(now.as_second()).ok()
     }
 
     /// Requests so far, repeated ones included.
