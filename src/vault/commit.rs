@@ -250,8 +250,7 @@ impl Writer {
                 skipped.push(sequence);
                 sequence += 1;
             }
-            let previous = head.map_or_else(|| self.ledger.trust().genesis(), |h| h.sha256);
-            match self.put_envelope(draft, &objects, sequence, Some(previous), skipped, now, head) {
+            match self.put_envelope(draft, &objects, sequence, skipped, now, head) {
                 Err(CommitError::Store(StoreError::AlreadyExists { .. })) => continue,
                 other => {
                     let committed = other?;
@@ -268,7 +267,6 @@ impl Writer {
         draft: &Draft,
         objects: &[ObjectRef],
         sequence: u64,
-        previous: Option<Sha256>,
         skipped: Vec<u64>,
         finished: Timestamp,
         head: Option<&Attested>,
@@ -284,7 +282,7 @@ impl Writer {
             vault: self.ledger.trust().vault().to_owned(),
             chain: draft.chain.clone(),
             sequence,
-            previous,
+            previous: Some(head.map_or_else(|| self.ledger.trust().genesis(), |h| h.sha256)),
             skipped,
             run: draft.run,
             agent: self.agent.clone(),

@@ -171,12 +171,11 @@ impl Locks {
             self.unlocked += 1;
             return;
         }
-        if let Some(expected) = kept_until(&claim.attested.statement, object) {
-            if object.lock.until.is_none_or(|until| until < expected) {
-                let said = object.lock.until.map_or_else(|| "no instant".to_owned(), |u| u.to_string());
-                self.findings
-                    .push(here(Finding::error("short_lock", format!("it was locked until {said}; its policy demands {expected}"))));
-            }
+        if let Some(expected) = kept_until(&claim.attested.statement, object)
+            && object.lock.until.is_none_or(|until| until < expected)
+        {
+            let said = object.lock.until.map_or_else(|| "no instant".to_owned(), |u| u.to_string());
+            self.findings.push(here(Finding::error("short_lock", format!("it was locked until {said}; its policy demands {expected}"))));
         }
         if let Some(info) = info {
             if !self.ignore && info.recorded_sha256.is_some_and(|recorded| recorded != object.sha256) {
