@@ -3,13 +3,14 @@
 //! The map, and which way dependencies point:
 //!
 //! ```text
-//! cli ─▶ backup, restore, verify ─▶ vault, source ─▶ store, http ─▶ path, sort, observe
+//! cli ─▶ backup, restore, retention, verify ─▶ vault, source ─▶ store, http ─▶ path, sort, observe
 //!   ├──▶ policy ─────────────────────┘
 //!   └──▶ sample: a tenant to try things on; it knows nobody
 //! ```
 //!
 //! A **backup** moves records from a **source** into a **vault**, which keeps them in a **store**. A
-//! **restore** moves them back. **Verify** proves that it works. The **policy** says what should happen;
+//! **restore** moves them back. **Verify** proves that it works. **Retention** holds what must stay and
+//! destroys, after review, what need not. The **policy** says what should happen;
 //! **observe** is told what does. `tests/house.rs` holds the arrows to this picture.
 
 pub mod backup;
@@ -19,6 +20,7 @@ pub mod observe;
 pub mod path;
 pub mod policy;
 pub mod restore;
+pub mod retention;
 pub mod sample;
 mod sort;
 pub mod source;

@@ -7,10 +7,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms that it may know; `cli` may know all of them.
-const ALLOWED: [(&str, &[&str]); 12] = [
+const ALLOWED: [(&str, &[&str]); 13] = [
     ("backup", &["vault", "source", "store", "observe", "path", "sort"]),
     ("restore", &["vault", "source", "store", "observe", "path", "sort"]),
     ("verify", &["vault", "source", "store", "observe", "path", "restore", "sort"]),
+    ("retention", &["vault", "store", "observe", "path"]),
     ("policy", &["source", "store", "vault", "path", "http"]),
     ("vault", &["store", "path"]),
     ("source", &["path", "http", "observe", "sort"]),

@@ -81,6 +81,17 @@ fn it_agrees_with_what_the_program_writes() {
     fs::remove_file(sandbox.path("tree/#hash")).unwrap();
     sandbox.json(&["snapshot", "tree"], 0);
     let last = sandbox.json(&["snapshot", "tree"], 0);
+    // A signer who is added, a hold and its end, a hold that lasts, and a key that is rotated.
+    let operator = ["--key", "keys/operator.key"];
+    for name in ["second", "third"] {
+        sandbox.json(&["key", "new", "signer", "--out", &format!("{name}.key")], 0);
+    }
+    sandbox.json(&[&["key", "add-signer", "--role", "operator", "--public-key", "second.pub"], &operator[..]].concat(), 0);
+    let why = ["--reason", "case", "--authority", "Legal"];
+    let hold = sandbox.json(&[&["hold", "add", "--stream", "log"], &why[..], &operator].concat(), 0).remove(0);
+    sandbox.json(&[&["hold", "remove", hold["hold"].as_str().unwrap()], &why[..], &["--key", "second.key"]].concat(), 0);
+    sandbox.json(&[&["hold", "add", "--source", "tree"], &why[..], &operator].concat(), 0);
+    sandbox.json(&[&["key", "rotate", "--old", "keys/operator.pub", "--public-key", "third.pub"], &operator[..]].concat(), 0);
     sandbox.json(&["checkpoint"], 0);
 
     let genesis = Sha256::of(&fs::read(sandbox.path("keys/genesis.json")).unwrap()).to_string();

@@ -21,10 +21,7 @@ mod state;
 
 use jiff::Timestamp;
 
-use crate::store::{Body, Sha256, StoreError};
 use crate::vault::Written;
-use crate::vault::epoch::month_end;
-use crate::vault::names::{self, Container};
 use crate::vault::{CommitError, Writer};
 
 pub use checkpoint::{CheckpointReport, DueChain, checkpoint, checkpoint_is_due, write_heartbeats};
@@ -36,15 +33,5 @@ pub use state::StateDir;
 
 /// Writes the policy that a run is made under, unless the vault has it.
 fn put_policy(writer: &Writer, policy: &[u8], started: Timestamp) -> Result<Option<Written>, CommitError> {
-    let sha256 = Sha256::of(policy);
-    let name = names::policy(&sha256);
-    if writer.ledger.store().head(&name)?.is_some() {
-        return Ok(None);
-    }
-    let lock = writer.lock_from(Container::Attestations, month_end(started));
-    match writer.put(&name, Body::Bytes(policy), &sha256, policy.len() as u64, &lock) {
-        Ok(object) => Ok(Some(object)),
-        Err(CommitError::Store(StoreError::AlreadyExists { .. })) => Ok(None),
-        Err(e) => Err(e),
-    }
+    writer.put_policy(policy, started)
 }

@@ -1,7 +1,7 @@
 //! What every command needs: the policy, the vault, the keys.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Global;
@@ -87,8 +87,22 @@ impl Context {
         Ok((ledger, Some(policy)))
     }
 
-    /// The vault, to write.
+    /// The vault, to write what the agent attests.
     pub fn writer(&self) -> Result<(Writer, LoadedPolicy), CliError> {
+        self.writer_with(None)
+    }
+
+    /// The vault, to write what only an operator attests.
+    pub fn operator(&self, key: &Path) -> Result<(Writer, LoadedPolicy), CliError> {
+        let (writer, policy) = self.writer_with(Some(key))?;
+        if writer.ledger.trust().operator_at(&writer.signer.key_id(), u64::MAX).is_none() {
+            let message = format!("{} is not an operator's key, and this is an operator's decision", key.display());
+            return Err(CliError::new(Exit::Usage, message).hint("`backstop key ls` shows who has which role"));
+        }
+        Ok((writer, policy))
+    }
+
+    fn writer_with(&self, key: Option<&Path>) -> Result<(Writer, LoadedPolicy), CliError> {
         if self.global.vault.is_some() {
             return Err(CliError::new(Exit::Usage, "--vault is for reading; what writes needs a policy"));
         }
@@ -96,12 +110,10 @@ impl Context {
         let store = Self::store(&policy)?;
         let ledger = Ledger::open(store, &self.anchor(Some(&policy))?)?;
         let p = &policy.policy;
-        let signer = Signer::load(&policy.path(&p.signing.key_file.value))?;
+        let key = key.map_or_else(|| policy.path(&p.signing.key_file.value), Path::to_owned);
+        let signer = Signer::load(&key)?;
         if !ledger.trust().signers().any(|(entry, valid)| entry.keyid == signer.key_id() && valid) {
-            let message = format!(
-                "the signing key {} is not, or no longer, a signer of this vault",
-                policy.path(&p.signing.key_file.value).display()
-            );
+            let message = format!("the signing key {} is not, or no longer, a signer of this vault", key.display());
             return Err(
                 CliError::new(Exit::Usage, message).hint("`backstop key ls` shows the signers; what another key attests would be void")
             );

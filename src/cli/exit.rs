@@ -6,11 +6,12 @@ use std::process::ExitCode;
 use crate::backup::{ExportError, ImportError, SnapshotError};
 use crate::policy::PolicyError;
 use crate::restore::RestoreError;
+use crate::retention::RetentionError;
 use crate::store::StoreError;
 use crate::store::azure::AzureError;
 use crate::vault::keys::KeyError;
 use crate::vault::seal::SealError;
-use crate::vault::{CommitError, GenesisError, LedgerError, TrustError};
+use crate::vault::{CommitError, GenesisError, LedgerError, RotationError, TrustError};
 use crate::verify::AuditError;
 
 /// What the program's exit code says. People script against these numbers.
@@ -132,6 +133,10 @@ fn commit(error: &CommitError) -> (Exit, Option<String>) {
                 "the store lost it, or failed over to its secondary region: see to the store, and run it again; earlier runs stand".into(),
             ),
         ),
+        CommitError::NotHeld { .. } => (
+            Exit::Refused,
+            Some("see to the store's legal holds, then say `backstop hold add` with the same scope and reason again; `backstop verify` names what is not held".into()),
+        ),
         CommitError::Encode(_) | CommitError::NoNumber(_) => (Exit::Failed, None),
     }
 }
@@ -161,6 +166,9 @@ fn restore(error: &RestoreError) -> (Exit, Option<String>) {
             (Exit::Usage, Some("give the identity of one of these recipients with --identity FILE or BACKSTOP_IDENTITY".into()))
         }
         RestoreError::Nothing(_) => (Exit::Damage, Some("`backstop verify` names what is damaged; an earlier run may be whole".into())),
+        RestoreError::Disposed { sequence, .. } => {
+            (Exit::Failed, Some(format!("`backstop show vault/{sequence}` shows the disposition; its certificate lies in the vault")))
+        }
         RestoreError::TargetNotEmpty(_) => (Exit::Usage, None),
         RestoreError::Write { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
             (Exit::Failed, Some("free some room, or restore into another file system".into()))
@@ -169,6 +177,33 @@ fn restore(error: &RestoreError) -> (Exit, Option<String>) {
         RestoreError::Store(e) => store(e),
         RestoreError::Ledger(e) => ledger(e),
         RestoreError::Seal(_) | RestoreError::Manifest(_) => (Exit::Damage, Some("`backstop verify --deep` names what is damaged".into())),
+    }
+}
+
+fn retention(error: &RetentionError) -> (Exit, Option<String>) {
+    match error {
+        RetentionError::NothingInScope => (Exit::Usage, Some("`backstop ls` shows every run; nothing was held".into())),
+        RetentionError::UntilPassed { .. } | RetentionError::UntilTooFar { .. } => (Exit::Usage, None),
+        RetentionError::NotHeld { .. } => {
+            (Exit::Refused, Some("see to the store's legal holds and run it again: what is held already stays held".into()))
+        }
+        RetentionError::NoHold(_) => (Exit::Usage, Some("`backstop hold ls` shows every hold".into())),
+        RetentionError::NotAPlan(_) | RetentionError::OtherVault(_) => {
+            (Exit::Usage, Some("nothing was destroyed; `backstop dispose plan` makes a plan".into()))
+        }
+        RetentionError::NotAnOperator(_) => (Exit::Usage, Some("`backstop key ls` shows who has which role".into())),
+        RetentionError::ApprovedAlready(_) => {
+            (Exit::Usage, Some("`backstop key add-signer --role operator` names a second operator".into()))
+        }
+        RetentionError::NoName => (Exit::Usage, None),
+        RetentionError::NotApproved(_) => {
+            (Exit::Usage, Some("nothing was destroyed; `backstop dispose approve` adds an operator's approval".into()))
+        }
+        RetentionError::Obstacles { .. } => (Exit::Refused, Some("nothing was destroyed; make a new plan, and have it approved".into())),
+        RetentionError::Seal(_) => (Exit::Failed, None),
+        RetentionError::Commit(e) => commit(e),
+        RetentionError::Store(e) => store(e),
+        RetentionError::Ledger(e) => ledger(e),
     }
 }
 
@@ -241,6 +276,11 @@ errors! {
         ImportError::Seal(_) => (Exit::Failed, None),
     },
     RestoreError => restore,
+    RetentionError => retention,
+    RotationError => |e| match e {
+        RotationError::Commit(e) => commit(e),
+        _ => (Exit::Usage, Some("`backstop key ls` shows the signers".into())),
+    },
     AuditError => |e| match e {
         AuditError::Store(e) => store(e),
         AuditError::Ledger(e) => ledger(e),

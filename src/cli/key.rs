@@ -1,15 +1,16 @@
-//! `backstop key new` and `key ls`.
+//! `backstop key new`, `key ls`, `key add-signer` and `key rotate`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::{Subcommand, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::context::Context;
 use super::exit::{CliError, Exit};
 use super::init::write_new;
 use super::output::{BAD, FAINT, GOOD, STRONG};
-use crate::vault::keys::{Identities, Role, Signer, new_identity};
+use crate::store::Sha256;
+use crate::vault::keys::{Identities, KeyError, PublicKey, Role, Signer, SignerEntry, new_identity};
 
 #[derive(Subcommand)]
 pub enum KeyCommand {
@@ -23,6 +24,56 @@ pub enum KeyCommand {
     },
     /// List recipients and signers of the vault, and which recipients the given identities open
     Ls,
+    /// Name one more signer of the vault; nobody's key ends
+    AddSigner(AddArgs),
+    /// Let a new key take an old one's place: the old one is valid up to now and no further
+    Rotate(RotateArgs),
+}
+
+#[derive(Args)]
+pub struct AddArgs {
+    /// What it may attest
+    #[arg(long, value_enum)]
+    role: RoleName,
+    /// The new signer's public key, as `key new signer` made it
+    #[arg(long, value_name = "FILE")]
+    public_key: PathBuf,
+    /// The operator's signing key
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+}
+
+#[derive(Args)]
+pub struct RotateArgs {
+    /// The key that ends: its key id, or a file with its public key
+    #[arg(long, value_name = "KEYID|FILE")]
+    old: String,
+    /// The new signer's public key, as `key new signer` made it
+    #[arg(long, value_name = "FILE")]
+    public_key: PathBuf,
+    /// The operator's signing key
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum RoleName {
+    /// Snapshots, exports, heartbeats, checkpoints
+    Agent,
+    /// Restore tests and drills
+    Tester,
+    /// Holds, dispositions, rotations
+    Operator,
+}
+
+impl From<RoleName> for Role {
+    fn from(name: RoleName) -> Self {
+        match name {
+            RoleName::Agent => Self::Agent,
+            RoleName::Tester => Self::Tester,
+            RoleName::Operator => Self::Operator,
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -37,6 +88,11 @@ pub fn run(context: &Context, command: &KeyCommand) -> Result<Exit, CliError> {
     match command {
         KeyCommand::New { kind, out } => new(context, *kind, out),
         KeyCommand::Ls => ls(context),
+        KeyCommand::AddSigner(args) => {
+            let new = SignerEntry::new(args.role.into(), &public_key(&args.public_key)?);
+            commit(context, &args.key, new, None)
+        }
+        KeyCommand::Rotate(args) => rotate(context, args),
     }
 }
 
@@ -61,8 +117,46 @@ fn new(context: &Context, kind: NewKey, out: &PathBuf) -> Result<Exit, CliError>
             write_new(out, signer.to_pem().as_bytes(), 0o600)?;
             write_new(&public, signer.public().to_pem().as_bytes(), 0o644)?;
             context.output.json(&json!({ "kind": "signer", "file": out, "public_key": public, "keyid": signer.key_id() }));
-            context.output.say(format!("{GOOD}{}{GOOD:#}, public key {}\n  key id {}\nThe vault does not know it yet: what it attests is void until an operator's key-rotation names it.", out.display(), public.display(), signer.key_id()));
+            context.output.say(format!("{GOOD}{}{GOOD:#}, public key {}\n  key id {}\nThe vault does not know it yet: what it attests is void until `backstop key add-signer` or `key rotate` names it.", out.display(), public.display(), signer.key_id()));
         }
+    }
+    Ok(Exit::Done)
+}
+
+fn public_key(path: &Path) -> Result<PublicKey, CliError> {
+    let text = std::fs::read_to_string(path).map_err(|source| KeyError::Read { path: path.to_owned(), source })?;
+    PublicKey::from_pem(&text).map_err(|_| {
+        let hint = "give the .pub file that `backstop key new signer` made";
+        CliError::new(Exit::Usage, format!("{} is not an Ed25519 public key in PEM", path.display())).hint(hint)
+    })
+}
+
+fn rotate(context: &Context, args: &RotateArgs) -> Result<Exit, CliError> {
+    let old = match args.old.parse::<Sha256>() {
+        Ok(keyid) => keyid,
+        Err(_) => public_key(Path::new(&args.old))?.key_id(),
+    };
+    let (ledger, _) = context.ledger()?;
+    let entry = ledger.trust().signers().find(|(entry, _)| entry.keyid == old).map(|(entry, _)| entry.role);
+    let Some(role) = entry else { return Err(crate::vault::RotationError::NotASigner(old).into()) };
+    commit(context, &args.key, SignerEntry::new(role, &public_key(&args.public_key)?), Some(old))
+}
+
+fn commit(context: &Context, key: &Path, new: SignerEntry, old: Option<Sha256>) -> Result<Exit, CliError> {
+    let (writer, policy) = context.operator(key)?;
+    let (role, keyid) = (new.role, new.keyid);
+    let committed = writer.rotate(new, old, &policy.bytes)?;
+    let output = context.output;
+    output.json(&json!({
+        "sequence": committed.sequence, "sha256": committed.sha256, "finished": committed.finished, "role": role, "keyid": keyid, "old": old,
+    }));
+    let ended = match old {
+        Some(old) => format!("\n  {old}\nis valid up to now and no further; what it attests from here on is void."),
+        None => String::new(),
+    };
+    output.say(format!("{GOOD}{keyid}{GOOD:#}\n  signs as {role} from now on (vault/{}){ended}", committed.sequence));
+    if old.is_some() && role == Role::Agent {
+        output.say("Put the new key where `signing.key_file` in the policy says before the next run.");
     }
     Ok(Exit::Done)
 }

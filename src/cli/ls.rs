@@ -6,9 +6,9 @@ use serde_json::json;
 use super::context::Context;
 use super::exit::{CliError, Exit};
 use super::output::{BAD, DOUBT, FAINT, GOOD, STRONG, at_second, human_bytes};
-use crate::vault::Attested;
 use crate::vault::attestation::Outcome;
 use crate::vault::names::ChainName;
+use crate::vault::{Attested, Ledger};
 
 #[derive(Args)]
 pub struct LsArgs {
@@ -48,7 +48,7 @@ pub fn run(context: &Context, args: &LsArgs) -> Result<Exit, CliError> {
         ));
     }
     for run in &runs {
-        line(context, run);
+        line(context, &ledger, run);
     }
     if doubtful > 0 {
         context.output.warn(format!("{doubtful} numbers are missing or void: `backstop verify` names them"));
@@ -56,7 +56,7 @@ pub fn run(context: &Context, args: &LsArgs) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
-fn line(context: &Context, attested: &Attested) {
+fn line(context: &Context, ledger: &Ledger, attested: &Attested) {
     let p = &attested.statement.predicate;
     let stored: u64 = p.objects.iter().map(|o| o.size).sum();
     let lock = p.objects.iter().map(|o| &o.lock).min_by_key(|l| l.until).or(attested.lock.as_ref());
@@ -70,6 +70,10 @@ fn line(context: &Context, attested: &Attested) {
     }
     if let Some(stream) = p.chain.stream() {
         value["stream"] = json!(stream);
+    }
+    let disposal = p.objects.iter().find_map(|o| ledger.disposal_of(&o.name, &o.sha256));
+    if let Some(disposal) = disposal {
+        value["disposed"] = json!({ "run": disposal.run, "at": disposal.at });
     }
     context.output.json(&value);
     let style = match p.outcome {
@@ -87,6 +91,9 @@ fn line(context: &Context, attested: &Attested) {
         at_second(p.finished),
         p.objects.len(),
         human_bytes(stored),
-        until.map_or_else(|| "not locked".into(), at_second),
+        match disposal {
+            Some(disposal) => format!("disposed of {}", at_second(disposal.at)),
+            None => until.map_or_else(|| "not locked".into(), at_second),
+        },
     ));
 }

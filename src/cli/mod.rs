@@ -4,8 +4,10 @@ mod checkpoint;
 mod context;
 mod credential;
 mod diff;
+mod dispose;
 pub mod exit;
 mod export;
+mod hold;
 mod import;
 mod init;
 mod init_azure;
@@ -107,6 +109,12 @@ enum Command {
     Restore(restore::RestoreCommand),
     /// Audit the whole vault, without a key or in depth
     Verify(verify::VerifyArgs),
+    /// Keep things beyond their retention: legal holds
+    #[command(subcommand)]
+    Hold(hold::HoldCommand),
+    /// Destroy, after review by two operators, what is past its retention
+    #[command(subcommand)]
+    Dispose(dispose::DisposeCommand),
     /// Commit and print the head of every chain, to be kept elsewhere
     Checkpoint(checkpoint::CheckpointArgs),
     /// Make and list keys
@@ -152,6 +160,8 @@ fn dispatch(context: &Context, command: Command) -> Result<Exit, CliError> {
         Command::Diff(args) => diff::run(context, &args),
         Command::Restore(command) => restore::run(context, &command),
         Command::Verify(args) => verify::run(context, &args),
+        Command::Hold(command) => hold::run(context, &command),
+        Command::Dispose(command) => dispose::run(context, &command),
         Command::Checkpoint(args) => checkpoint::run(context, &args),
         Command::Key(command) => key::run(context, &command),
         Command::Sample(command) => sample::run(context, &command),

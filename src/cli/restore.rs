@@ -135,7 +135,7 @@ fn lost(context: &Context, failed: &[Failed]) {
     }
 }
 
-fn instant(name: &str, text: &str) -> Result<Timestamp, CliError> {
+pub fn instant(name: &str, text: &str) -> Result<Timestamp, CliError> {
     let day = || text.parse::<Date>().ok().and_then(|d| d.to_zoned(TimeZone::UTC).ok()).map(|z| z.timestamp());
     let bad = || CliError::new(Exit::Usage, format!("--{name} {text:?} is not an instant: write 2026-11-23T08:00:00Z or 2026-11-23"));
     text.parse().ok().or_else(day).ok_or_else(bad)
@@ -205,10 +205,19 @@ fn logs(context: &Context, args: &LogsArgs) -> Result<Exit, CliError> {
     let seconds = begun.elapsed().as_secs_f64();
     lost(context, &report.failed);
     let output = context.output;
+    for d in &report.disposed {
+        output.warn(format!(
+            "{DOUBT}destroyed{DOUBT:#} {} objects of up to {} events: the disposition {} of {}, after their retention",
+            d.objects,
+            grouped(d.events),
+            d.run,
+            d.at
+        ));
+    }
     if args.out.is_some() {
         output.json(&json!({
             "stream": args.stream, "from": from, "to": to, "events": report.events, "superseded": report.superseded,
-            "objects_read": report.objects_read, "failed": report.failed, "duration_seconds": seconds,
+            "objects_read": report.objects_read, "failed": report.failed, "disposed": report.disposed, "duration_seconds": seconds,
         }));
         output.say(format!(
             "{GOOD}{} events of {}{GOOD:#}, {} earlier versions and repetitions left out; {seconds:.1} s",
@@ -217,5 +226,9 @@ fn logs(context: &Context, args: &LogsArgs) -> Result<Exit, CliError> {
             grouped(report.superseded)
         ));
     }
-    Ok(if report.failed.is_empty() { Exit::Done } else { Exit::Damage })
+    Ok(match (report.failed.is_empty(), report.disposed.is_empty()) {
+        (false, _) => Exit::Damage,
+        (true, false) => Exit::Partial,
+        (true, true) => Exit::Done,
+    })
 }

@@ -23,15 +23,20 @@ pub fn run(context: &Context, args: &ShowArgs) -> Result<Exit, CliError> {
     let p = &attested.statement.predicate;
     let output = context.output;
     let statement: Value = attested.statement.to_bytes().ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
+    let disposal = p.objects.iter().find_map(|o| ledger.disposal_of(&o.name, &o.sha256));
     output.json(&json!({
         "run": p.run, "chain": p.chain, "sequence": p.sequence, "kind": attested.statement.kind, "outcome": p.outcome,
         "envelope": attested.name, "envelope_sha256": attested.sha256, "signer_role": attested.role, "statement": statement,
+        "disposed": disposal.map(|d| json!({ "run": d.run, "at": d.at })),
     }));
     let row = |name: &str, value: String| output.tell(format!("{STRONG}{name:<14}{STRONG:#} {value}"));
     row("run", p.run.to_string());
     row("attestation", format!("{} {}, signed by {}", attested.name, attested.sha256.short(), attested.role));
     row("kind", format!("{}, {}", attested.statement.kind, p.outcome));
     row("time", format!("{} to {}", at_second(p.started), at_second(p.finished)));
+    if let Some(disposal) = disposal {
+        row("disposed of", format!("{} by the disposition {} (vault/{})", at_second(disposal.at), disposal.run, disposal.sequence));
+    }
     row("made by", format!("backstop {} on host {}", p.agent.version, shown(&p.agent.host_id)));
     if let Ok(d) = p.details::<SnapshotDetails>()
         && attested.statement.kind == Kind::Snapshot
@@ -61,7 +66,9 @@ pub fn run(context: &Context, args: &ShowArgs) -> Result<Exit, CliError> {
         let lock = o.lock.until.map_or_else(|| "not locked".to_owned(), |until| format!("{kind} until {}", at_second(until)));
         row("object", format!("{}\n{:15}{FAINT}{}  {}  {}{FAINT:#}", o.name, "", o.sha256, human_bytes(o.size), lock));
     }
-    if attested.statement.kind == Kind::Snapshot && !context.global.identity.is_empty() {
+    if disposal.is_some() {
+        output.say(format!("{FAINT}(its contents were destroyed after their retention){FAINT:#}"));
+    } else if attested.statement.kind == Kind::Snapshot && !context.global.identity.is_empty() {
         let identities = context.identities(&ledger)?;
         let info = read_tree(&ledger, &identities, &p.chain, p.run, |entry| {
             content(context, &entry);

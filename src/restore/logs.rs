@@ -18,10 +18,10 @@ use crate::source::import::{EventKey, Pointers, event_key};
 use crate::store::Sha256;
 use crate::vault::attestation::{CheckpointDetails, ExportDetails, Kind, LogSpan, ObjectRef, Outcome};
 use crate::vault::keys::Identities;
-use crate::vault::names::ChainName;
+use crate::vault::names::{ChainName, RunId};
 use crate::vault::seal::{self, MAX_PAYLOAD};
 use crate::vault::segment::Limited;
-use crate::vault::{Attested, Ledger};
+use crate::vault::{Attested, Disposal, Ledger};
 
 /// Memory for sorting, in bytes.
 const SORT_BUDGET: usize = 48 << 20;
@@ -61,6 +61,21 @@ pub struct LogsReport {
     pub objects_read: u64,
     /// What could not be read.
     pub failed: Vec<Failed>,
+    /// What was destroyed after its retention, and is therefore not among the events.
+    pub disposed: Vec<LogDisposal>,
+}
+
+/// Events of the window that were destroyed after their retention.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct LogDisposal {
+    /// The disposition.
+    pub run: RunId,
+    /// When it was attested.
+    pub at: Timestamp,
+    /// Objects that may have held events of the window.
+    pub objects: u64,
+    /// Events in those.
+    pub events: u64,
 }
 
 /// One attested object of events.
@@ -174,6 +189,12 @@ pub fn restore_logs(job: &LogsJob<'_>, out: &mut dyn Write) -> Result<LogsReport
         if log.span.count == 0 && log.object.size == 0 || !overlaps(&log.span) {
             continue;
         }
+        if let Some(disposal) = job.ledger.disposal_of(&log.object.name, &log.object.sha256)
+            && job.ledger.store().head(&log.object.name)?.is_none()
+        {
+            destroyed(&mut report, disposal, log);
+            continue;
+        }
         report.objects_read += 1;
         let mut current = log.span.first.unwrap_or(Timestamp::UNIX_EPOCH);
         let read = read_log_object(job.ledger, job.identities, log, |line, key, number| {
@@ -204,6 +225,11 @@ pub fn restore_logs(job: &LogsJob<'_>, out: &mut dyn Write) -> Result<LogsReport
         }
         job.monitor.event(Event::Done { records: log.span.count, bytes: log.object.size });
     }
+    if let (0, Some(first)) = (report.objects_read, report.disposed.first())
+        && let Some(disposal) = job.ledger.disposals().iter().find(|d| d.run == first.run)
+    {
+        return Err(RestoreError::disposed(format!("every object of {} in this window", job.chain), disposal));
+    }
     let mut by_time = Sorter::new(job.temporary, SORT_BUDGET);
     let mut group = Versions { all: job.all_versions, ..Versions::default() };
     by_id
@@ -224,6 +250,18 @@ pub fn restore_logs(job: &LogsJob<'_>, out: &mut dyn Write) -> Result<LogsReport
         })
         .map_err(|source| RestoreError::Write { operation: "write", path: "the output".into(), source })?;
     Ok(report)
+}
+
+/// Counts an object that is gone for good.
+fn destroyed(report: &mut LogsReport, disposal: &Disposal, log: &LogObject) {
+    let known = report.disposed.iter_mut().find(|d| d.run == disposal.run);
+    match known {
+        Some(known) => {
+            known.objects += 1;
+            known.events += log.span.count;
+        }
+        None => report.disposed.push(LogDisposal { run: disposal.run, at: disposal.at, objects: 1, events: log.span.count }),
+    }
 }
 
 fn span_text(span: &LogSpan) -> String {

@@ -23,9 +23,17 @@ use crate::vault::seal::SealError;
 
 pub use diff::{AttributeChange, Change, DiffReport, RecordChange, diff, diff_raw};
 pub use files::{FilesJob, FilesReport, restore_files};
-pub use logs::{LogObject, LogsJob, LogsReport, known_at, log_objects, read_log_object, restore_logs};
+pub use logs::{LogDisposal, LogObject, LogsJob, LogsReport, known_at, log_objects, read_log_object, restore_logs};
 pub use members::{Members, SegmentRead, Wanted, read_segment};
 pub use tree::{Lineage, TreeInfo, open_manifest, read_tree, snapshot_of};
+
+impl RestoreError {
+    fn disposed(what: String, disposal: &crate::vault::Disposal) -> Self {
+        let names: Vec<&str> = disposal.details.approvals.iter().map(|a| a.name.as_str()).collect();
+        let approved = if names.is_empty() { "nobody whom it names".to_owned() } else { names.join(" and ") };
+        Self::Disposed { what, by: disposal.run, sequence: disposal.sequence, at: disposal.at, approved }
+    }
+}
 
 /// Something that could not be recovered.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -59,6 +67,22 @@ pub enum RestoreError {
     /// The snapshot failed when it was made.
     #[error("the run {0} failed when it was made and holds nothing that counts")]
     FailedRun(RunId),
+    /// It was destroyed after its retention, as attested.
+    #[error(
+        "{what} was disposed of by the disposition {by} (vault/{sequence}) of {at}: it was destroyed after its retention, on the approval of {approved}"
+    )]
+    Disposed {
+        /// What was asked for.
+        what: String,
+        /// The disposition.
+        by: RunId,
+        /// Its number on the chain `vault`.
+        sequence: u64,
+        /// When it was attested.
+        at: jiff::Timestamp,
+        /// Who approved it.
+        approved: String,
+    },
     /// No identity opens the sealed objects.
     #[error("none of the identities opens {object}; the vault is sealed to {}", recipients.join(", "))]
     WrongIdentity {

@@ -7,7 +7,7 @@ use std::io::Read;
 
 use super::{Failed, RestoreError};
 use crate::store::Sha256;
-use crate::vault::attestation::{Kind, ObjectRef, Outcome, SnapshotDetails, SnapshotKind};
+use crate::vault::attestation::{Kind, ObjectRef, Outcome, SnapshotDetails, SnapshotKind, Statement};
 use crate::vault::keys::Identities;
 use crate::vault::manifest::{Chunk, Content, Entry, Header, Line, ManifestReader, Placement, SegmentRef, TreeHasher};
 use crate::vault::names::{self, ChainName, RunId};
@@ -84,7 +84,24 @@ pub fn snapshot_of(ledger: &Ledger, chain: &ChainName, run: RunId) -> Result<Lin
         at = if details.snapshot_kind == SnapshotKind::Delta { details.previous_snapshot } else { None };
     }
     steps.reverse();
+    // Destroyed is not lost. What a disposition names and still stands restores all the same.
+    let needed = needs(&target.statement);
+    let needed = by_run.iter().filter(|(run, _)| needed.contains(run)).map(|(_, a)| a);
+    for object in needed.flat_map(|a| &a.statement.predicate.objects) {
+        if let Some(disposal) = ledger.disposal_of(&object.name, &object.sha256)
+            && ledger.store().head(&object.name)?.is_none()
+        {
+            return Err(RestoreError::disposed(format!("the run {run}"), disposal));
+        }
+    }
     Ok(Lineage { steps, objects, failed })
+}
+
+/// The runs whose objects a snapshot's state needs.
+fn needs(statement: &Statement) -> HashSet<RunId> {
+    let details = statement.predicate.details::<SnapshotDetails>().ok();
+    let more = details.into_iter().flat_map(|d| d.segments_from.into_iter().chain(d.base));
+    more.chain([statement.predicate.run]).collect()
 }
 
 /// Opens one attested manifest.

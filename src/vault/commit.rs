@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::attestation::{Agent, Kind, ObjectRef, Outcome, Predicate, RetentionBy, Statement, Subject, SubjectDigest};
 use super::dsse::Envelope;
-use super::epoch::{Grace, locked_until};
+use super::epoch::{Grace, locked_until, month_end};
 use super::keys::{Recipients, Signer};
 use super::ledger::{Attested, ChainView, Ledger, LedgerError};
 use super::names::{ChainName, Container, RunId};
@@ -155,6 +155,12 @@ pub enum CommitError {
         /// The object.
         name: String,
     },
+    /// A hold's scope covers the run, and the store does not hold it.
+    #[error("a legal hold covers this run, and the store does not hold {name}")]
+    NotHeld {
+        /// The object.
+        name: String,
+    },
     /// The statement cannot be encoded.
     #[error("the attestation cannot be encoded")]
     Encode(#[source] serde_json::Error),
@@ -195,6 +201,21 @@ impl Writer {
         Ok(stored)
     }
 
+    /// Writes the policy that a run is made under, unless the vault has it.
+    pub fn put_policy(&self, policy: &[u8], started: Timestamp) -> Result<Option<Written>, CommitError> {
+        let sha256 = Sha256::of(policy);
+        let name = super::names::policy(&sha256);
+        if self.ledger.store().head(&name)?.is_some() {
+            return Ok(None);
+        }
+        let lock = self.lock_from(Container::Attestations, month_end(started));
+        match self.put(&name, Body::Bytes(policy), &sha256, policy.len() as u64, &lock) {
+            Ok(object) => Ok(Some(object)),
+            Err(CommitError::Store(StoreError::AlreadyExists { .. })) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Reads back the locks of what was put, as few listings as there are folders, and holds the store to them.
     pub fn measure(&self, objects: &[Written]) -> Result<Vec<ObjectRef>, CommitError> {
         measure(self.ledger.store().as_ref(), objects)
@@ -210,7 +231,8 @@ impl Writer {
         mut enough: impl FnMut(&Attested) -> bool,
         mut still: impl FnMut(&ChainView) -> Result<(), CommitError>,
     ) -> Result<Committed, CommitError> {
-        let objects = self.measure(&draft.objects)?;
+        let mut objects = self.measure(&draft.objects)?;
+        self.hold_before(draft, &mut objects)?;
         for _ in 0..MAX_TRIES {
             let view = self.ledger.chain_until(&draft.chain, &mut enough)?;
             still(&view)?;
@@ -228,10 +250,13 @@ impl Writer {
                 skipped.push(sequence);
                 sequence += 1;
             }
-            let previous = head.map_or_else(|| self.ledger.trust().genesis(), |h| h.sha256);
-            match self.put_envelope(draft, &objects, sequence, Some(previous), skipped, now, head) {
+            match self.put_envelope(draft, &objects, sequence, skipped, now, head) {
                 Err(CommitError::Store(StoreError::AlreadyExists { .. })) => continue,
-                other => return other,
+                other => {
+                    let committed = other?;
+                    self.hold_after(draft, &committed)?;
+                    return Ok(committed);
+                }
             }
         }
         Err(CommitError::NoNumber(draft.chain.clone()))
@@ -242,7 +267,6 @@ impl Writer {
         draft: &Draft,
         objects: &[ObjectRef],
         sequence: u64,
-        previous: Option<Sha256>,
         skipped: Vec<u64>,
         finished: Timestamp,
         head: Option<&Attested>,
@@ -258,7 +282,7 @@ impl Writer {
             vault: self.ledger.trust().vault().to_owned(),
             chain: draft.chain.clone(),
             sequence,
-            previous,
+            previous: Some(head.map_or_else(|| self.ledger.trust().genesis(), |h| h.sha256)),
             skipped,
             run: draft.run,
             agent: self.agent.clone(),
@@ -302,7 +326,7 @@ fn put_first(store: &dyn Store, name: &str, bytes: &[u8], sha256: &Sha256, lock:
 }
 
 /// No lock, as a service shows it.
-fn no_lock() -> LockState {
+pub(super) fn no_lock() -> LockState {
     LockState { mode: LockMode::None, until: None, enforced_by: EnforcedBy::Service, container: None }
 }
 

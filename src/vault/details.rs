@@ -248,9 +248,10 @@ pub struct GenesisDetails {
 pub struct RotationDetails {
     /// The new key.
     pub new: SignerEntry,
-    /// The key that ends.
-    pub old: Sha256,
-    /// Up to where the old key is valid.
+    /// The key that ends; absent where a signer is only added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old: Option<Sha256>,
+    /// The head of every chain: up to where the old key is valid.
     pub heads: Vec<Head>,
 }
 

@@ -56,12 +56,17 @@ impl Envelope {
 
     /// Reads stored bytes; `None` when they are not an envelope in the one form that writers make.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
+        Self::parse_as(PAYLOAD_TYPE, bytes)
+    }
+
+    /// Reads an envelope of another type.
+    pub fn parse_as(payload_type: &str, bytes: &[u8]) -> Option<Self> {
         if bytes.contains(&b'\n') {
             return None;
         }
         // Its own fields refuse repeated and unknown keys, and no more is built than they hold: nobody is trusted yet.
         let envelope: Self = serde_json::from_slice(bytes).ok()?;
-        (envelope.payload_type == PAYLOAD_TYPE && envelope.signatures.len() == 1).then_some(envelope)
+        (envelope.payload_type == payload_type && envelope.signatures.len() == 1).then_some(envelope)
     }
 
     /// Who is said to have signed.

@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::attestation::{CheckpointDetails, HealDetails, Kind, Statement};
 use super::chain_reader::{ChainReader, Numbered};
+use super::disposal::Disposals;
 use super::dsse::MAX_ENVELOPE;
 use super::keys::Role;
 use super::names::{ChainName, VAULT_JSON};
@@ -130,6 +131,8 @@ pub struct Ledger {
     bundles: OnceLock<BundleMap>,
     /// How far the newest checkpoint saw each chain reach.
     heads: OnceLock<HashMap<ChainName, u64>>,
+    /// What was disposed of, by name.
+    pub(super) disposals: OnceLock<Disposals>,
 }
 
 impl Ledger {
@@ -201,7 +204,7 @@ impl Ledger {
             vault_chain.attested.insert(0, genesis);
         }
         vault_chain.missing = missing(&vault_chain);
-        Ok(Self { store, trust, vault_chain, bundles: OnceLock::new(), heads: OnceLock::new() })
+        Ok(Self { store, trust, vault_chain, bundles: OnceLock::new(), heads: OnceLock::new(), disposals: OnceLock::new() })
     }
 
     /// Where everything lies.
@@ -217,6 +220,25 @@ impl Ledger {
     /// The chain `vault`.
     pub fn vault_chain(&self) -> &ChainView {
         &self.vault_chain
+    }
+
+    /// The chain `vault` with what was committed on it since this ledger was opened.
+    pub fn vault_chain_now(&self) -> Result<ChainView, StoreError> {
+        let mut view = self.vault_chain.clone();
+        let mut reader = ChainReader::list(self.store.as_ref(), &ChainName::vault())?;
+        let known = view.attested.iter().map(Attested::sequence).chain(view.voids.iter().map(|v| v.sequence)).max().unwrap_or(0);
+        let mut trust = None;
+        for at in (0..reader.numbers.len()).filter(|at| reader.numbers[*at].sequence > known).collect::<Vec<_>>() {
+            let trust = trust.get_or_insert_with(|| self.trust.clone());
+            match reader.judge(self.store.as_ref(), trust, at, |_| None)? {
+                Ok(attested) => {
+                    trust.learn(&attested.statement);
+                    view.attested.push(attested);
+                }
+                Err(void) => view.voids.push(void),
+            }
+        }
+        Ok(view)
     }
 
     /// The names of all chains that have a folder.
@@ -246,7 +268,7 @@ impl Ledger {
 
     fn read_chain(&self, chain: &ChainName, proved: u64, mut enough: impl FnMut(&Attested) -> bool) -> Result<ChainView, StoreError> {
         if *chain == ChainName::vault() {
-            return Ok(self.vault_chain.clone());
+            return self.vault_chain_now();
         }
         let mut reader = ChainReader::list(self.store.as_ref(), chain)?;
         let mut view = ChainView { strays: std::mem::take(&mut reader.strays), ..ChainView::default() };

@@ -9,19 +9,27 @@ pub mod attestation;
 mod chain_reader;
 mod commit;
 mod details;
+mod disposal;
 pub mod dsse;
 pub mod epoch;
 mod genesis;
+mod holds;
 pub mod keys;
 mod ledger;
 pub mod manifest;
 pub mod names;
+mod rotation;
 pub mod seal;
 pub mod segment;
 pub mod strict;
 mod trust;
 
 pub use commit::{CommitError, Committed, Draft, Writer, Written};
+pub use disposal::{
+    Approval, Disposal, DisposedObject, DispositionDetails, NotRemoved, Removed, approvers, disposable_from, kept_until, needed_elsewhere,
+};
 pub use genesis::{Founding, GenesisError, found, recovery_text};
+pub use holds::{Hold, HoldAction, HoldDetails, HoldScope, HoldState, Kept, Lifted, holds_in};
 pub use ledger::{Attested, BundleError, ChainView, Ledger, LedgerError, Void, read_bundle};
+pub use rotation::RotationError;
 pub use trust::{Anchor, Trust, TrustError, VoidReason};

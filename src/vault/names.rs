@@ -18,6 +18,8 @@ const NDJSON: &str = ".ndjson.zst.age";
 pub const VAULT_JSON: &str = "attestations/VAULT.json";
 /// How to restore with ordinary tools.
 pub const RECOVERY_MD: &str = "attestations/RECOVERY.md";
+/// Below `evidence/`: what the vault keeps of itself.
+const OWN_RECORDS: &str = "backstop";
 /// Where the bundles of envelopes lie.
 pub const BUNDLES: &str = "attestations/bundles/";
 /// Where the policies lie.
@@ -281,6 +283,35 @@ pub fn policy(sha256: &Sha256) -> String {
     format!("{POLICIES}{sha256}.yaml")
 }
 
+/// The record of what a disposition destroyed.
+pub fn certificate(epoch: &Epoch, run: RunId) -> String {
+    format!("{}/{OWN_RECORDS}/{epoch}/{run}/certificate.md.zst.age", Container::Evidence)
+}
+
+/// The folder whose objects are reviewed, held and disposed of together: an epoch of a source or a month of a
+/// stream. None of an object that is kept for ever: attestations, and the vault's own records.
+pub fn period_folder(name: &str) -> Option<&str> {
+    let parts = match Container::of(name)? {
+        Container::Attestations => return None,
+        Container::AuditLogs => 4,
+        Container::Evidence if name.split('/').nth(1) == Some(OWN_RECORDS) => return None,
+        Container::ConfigSnapshots | Container::Evidence => 3,
+    };
+    let (end, _) = name.match_indices('/').nth(parts - 1)?;
+    Some(&name[..=end])
+}
+
+/// The chain and the period of a folder that [`period_folder`] gave: `snapshot.entra` and `2026-11`.
+pub fn period_of(folder: &str) -> Option<(ChainName, String)> {
+    let parts: Vec<&str> = folder.trim_end_matches('/').split('/').collect();
+    let name: ShortName = parts.get(1)?.parse().ok()?;
+    match (Container::of(folder)?, parts.as_slice()) {
+        (Container::AuditLogs, [_, _, year, month]) => Some((ChainName::export(&name), format!("{year}-{month}"))),
+        (Container::ConfigSnapshots | Container::Evidence, [_, _, epoch]) => Some((ChainName::snapshot(&name), (*epoch).to_owned())),
+        _ => None,
+    }
+}
+
 /// The name under which an object of `attestations/` is written again in a year.
 pub fn restated(name: &str, year: i16) -> String {
     format!("{RESTATED}{year}/{}", name.trim_start_matches("attestations/"))
@@ -314,6 +345,19 @@ mod tests {
         assert_eq!(run.to_string().parse::<RunId>().unwrap(), run);
         assert!(run.to_string().to_uppercase().parse::<RunId>().is_err());
         assert!("67e55044-10b1-426f-9247-bb680e5fe0c8".parse::<RunId>().is_err());
+    }
+
+    #[test]
+    fn periods_are_epochs_and_months() {
+        let of = |name: &str| period_folder(name).and_then(period_of).map(|(c, p)| format!("{c} {p}"));
+        let run = "01890a5d-ac96-774b-bcce-b302099a8057";
+        assert_eq!(of(&format!("config-snapshots/entra/2026-11/{run}/segment-0000.tar.zst.age")).unwrap(), "snapshot.entra 2026-11");
+        assert_eq!(of(&format!("evidence/proof/2026-Q4/{run}/manifest.ndjson.zst.age")).unwrap(), "snapshot.proof 2026-Q4");
+        assert_eq!(of(&format!("audit-logs/log/2026/11/23/{run}-0000.ndjson.zst.age")).unwrap(), "export.log 2026-11");
+        for kept in ["attestations/vault/0000000001.json", "evidence/backstop/2033-12/x/certificate.md.zst.age", "audit-logs/log/x", "odd"]
+        {
+            assert_eq!(of(kept), None, "{kept}");
+        }
     }
 
     #[test]

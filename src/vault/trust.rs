@@ -48,14 +48,18 @@ pub struct VoidReason {
     pub message: String,
 }
 
+#[derive(Clone)]
 struct Known {
     entry: SignerEntry,
     key: PublicKey,
+    /// The number on the chain `vault` that named it.
+    since: u64,
     /// After a rotation: the last number on each chain that this key may have signed.
     valid_up_to: Option<BTreeMap<ChainName, u64>>,
 }
 
 /// Who may attest what.
+#[derive(Clone)]
 pub struct Trust {
     genesis: Sha256,
     vault: String,
@@ -91,8 +95,11 @@ impl Trust {
                 (file.signers, file.recipients)
             }
         };
-        let known =
-            signers.into_iter().map(Known::new).collect::<Option<Vec<_>>>().ok_or_else(|| no("it names a signer whose key is damaged"))?;
+        let known = signers
+            .into_iter()
+            .map(|s| Known::new(s, 1))
+            .collect::<Option<Vec<_>>>()
+            .ok_or_else(|| no("it names a signer whose key is damaged"))?;
         let trust = Self { genesis: Sha256::of(bytes), vault: predicate.vault.clone(), recipients, known };
         let signer = envelope.key_id().and_then(|id| trust.find(&id)).ok_or_else(|| no("its signer is not among the signers"))?;
         if signer.entry.role != Role::Operator || envelope.verified_payload(&signer.key).is_none() {
@@ -123,6 +130,13 @@ impl Trust {
     /// Every signer ever valid, and whether it still is.
     pub fn signers(&self) -> impl Iterator<Item = (&SignerEntry, bool)> {
         self.known.iter().map(|k| (&k.entry, k.valid_up_to.is_none()))
+    }
+
+    /// The key of an operator who could decide at a number of the chain `vault`; at `u64::MAX`, who still can.
+    pub fn operator_at(&self, key_id: &Sha256, number: u64) -> Option<&PublicKey> {
+        let known = self.find(key_id).filter(|k| k.entry.role == Role::Operator && k.since < number)?;
+        let ended = known.valid_up_to.as_ref().is_some_and(|limits| limits.get(&ChainName::vault()).is_none_or(|last| number > *last));
+        (!ended).then_some(&known.key)
     }
 
     /// Checks an envelope found at a number of a chain.
@@ -166,7 +180,7 @@ impl Trust {
             return;
         }
         let Ok(details) = statement.predicate.details::<RotationDetails>() else { return };
-        if let Some(old) = self.known.iter_mut().find(|k| k.entry.keyid == details.old)
+        if let Some(old) = self.known.iter_mut().find(|k| Some(k.entry.keyid) == details.old)
             && old.valid_up_to.is_none()
         {
             let mut heads: BTreeMap<_, _> = details.heads.into_iter().map(|h| (h.chain, h.sequence)).collect();
@@ -175,7 +189,7 @@ impl Trust {
             old.valid_up_to = Some(heads);
         }
         if self.find(&details.new.keyid).is_none()
-            && let Some(known) = Known::new(details.new)
+            && let Some(known) = Known::new(details.new, statement.predicate.sequence)
         {
             self.known.push(known);
         }
@@ -183,8 +197,8 @@ impl Trust {
 }
 
 impl Known {
-    fn new(entry: SignerEntry) -> Option<Self> {
+    fn new(entry: SignerEntry, since: u64) -> Option<Self> {
         let key = PublicKey::from_pem(&entry.public_key).ok()?;
-        (key.key_id() == entry.keyid).then_some(Self { entry, key, valid_up_to: None })
+        (key.key_id() == entry.keyid).then_some(Self { entry, key, since, valid_up_to: None })
     }
 }

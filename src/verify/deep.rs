@@ -147,6 +147,10 @@ fn snapshots(
             continue;
         }
         let here = |f: Finding| f.at(chain, attested.sequence());
+        if predicate.objects.iter().any(|o| job.ledger.disposal_of(&o.name, &o.sha256).is_some()) {
+            tree = None;
+            continue;
+        }
         let Some(object) = predicate.objects.iter().find(|o| names::is_manifest(&o.name)) else {
             found.push(here(Finding::error("no_manifest", "it attests a snapshot without a manifest")).object(&attested.name));
             tree = None;
@@ -312,7 +316,7 @@ fn logs(job: &AuditJob<'_>, identities: &Identities, chain: &ChainName, found: &
             return Ok(());
         }
     };
-    for log in &logs {
+    for log in logs.iter().filter(|log| job.ledger.disposal_of(&log.object.name, &log.object.sha256).is_none()) {
         form(job, identities, &log.object, found)?;
         check_log(job, identities, chain, log, found)?;
     }

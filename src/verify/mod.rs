@@ -8,6 +8,7 @@ mod chains;
 mod checkpoints;
 mod deep;
 mod objects;
+mod retained;
 
 use jiff::Timestamp;
 

@@ -6,21 +6,19 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
-use jiff::Timestamp;
-
 use super::{AuditError, AuditJob, Chains, Finding, Severity};
 use crate::observe::Event;
 use crate::store::{EnforcedBy, HashingReader, LockMode, LockState, ObjectInfo, StoreError};
-use crate::vault::Attested;
-use crate::vault::attestation::{ExportDetails, Kind, ObjectRef, SnapshotDetails};
-use crate::vault::epoch::{locked_until, month_end};
+use crate::vault::attestation::ObjectRef;
+use crate::vault::epoch::locked_until;
 use crate::vault::names::{ChainName, Container};
+use crate::vault::{Attested, kept_until};
 
 /// Every version of every object by name, the oldest first.
-type Versions = HashMap<String, Vec<ObjectInfo>>;
+pub(super) type Versions = HashMap<String, Vec<ObjectInfo>>;
 
 /// The version that an attestation means: the recorded one, or where the store has other ids the oldest.
-fn meant<'a>(stored: &'a Versions, object: &ObjectRef) -> Option<&'a ObjectInfo> {
+pub(super) fn meant<'a>(stored: &'a Versions, object: &ObjectRef) -> Option<&'a ObjectInfo> {
     let versions = stored.get(&object.name)?;
     let recorded = object.version.as_ref().and_then(|v| versions.iter().find(|info| info.version.as_ref() == Some(v)));
     recorded.or(versions.first())
@@ -79,6 +77,7 @@ pub(super) fn check(job: &AuditJob<'_>, chains: &Chains, out: &mut Vec<Finding>)
     shadows(chains, &claims, &stored, out);
     orphans(chains, &claims, &stored, out);
     policies(chains, &stored, &claims, out);
+    super::retained::check(job, chains, &stored, out)?;
     Ok(Counted { objects: claims.len() as u64, bytes })
 }
 
@@ -120,6 +119,9 @@ fn judge_bytes(job: &AuditJob<'_>, name: &str, claim: &Claim<'_>, info: Option<&
         }
     };
     let Some(info) = info else {
+        if job.ledger.disposal_of(name, &object.sha256).is_some() {
+            return None;
+        }
         return Some(severity("missing_object", "the object is missing".into()));
     };
     if info.size < object.size {
@@ -152,18 +154,6 @@ fn digest_of(job: &AuditJob<'_>, name: &str, version: Option<&str>) -> Result<(c
     }
 }
 
-/// The instant from which retention counts for an object.
-fn lock_base(claim: &Claim<'_>) -> Option<Timestamp> {
-    let predicate = &claim.attested.statement.predicate;
-    let container = Container::of(&claim.object.name)?;
-    Some(match (claim.attested.statement.kind, container) {
-        (_, Container::Attestations) => month_end(predicate.started),
-        (Kind::Snapshot, _) => predicate.details::<SnapshotDetails>().ok()?.epoch.end,
-        (Kind::Export, _) => month_end(predicate.details::<ExportDetails>().ok()?.window.map_or(predicate.started, |w| w.from)),
-        _ => return None,
-    })
-}
-
 /// Judges locks and gathers what would otherwise be said a thousand times.
 struct Locks {
     ignore: bool,
@@ -181,15 +171,11 @@ impl Locks {
             self.unlocked += 1;
             return;
         }
-        let predicate = &claim.attested.statement.predicate;
-        let container = Container::of(&object.name).unwrap_or(Container::Attestations);
-        if let Some(base) = lock_base(claim) {
-            let expected = locked_until(base, predicate.retention.of(container), predicate.grace);
-            if object.lock.until.is_none_or(|until| until < expected) {
-                let said = object.lock.until.map_or_else(|| "no instant".to_owned(), |u| u.to_string());
-                self.findings
-                    .push(here(Finding::error("short_lock", format!("it was locked until {said}; its policy demands {expected}"))));
-            }
+        if let Some(expected) = kept_until(&claim.attested.statement, object)
+            && object.lock.until.is_none_or(|until| until < expected)
+        {
+            let said = object.lock.until.map_or_else(|| "no instant".to_owned(), |u| u.to_string());
+            self.findings.push(here(Finding::error("short_lock", format!("it was locked until {said}; its policy demands {expected}"))));
         }
         if let Some(info) = info {
             if !self.ignore && info.recorded_sha256.is_some_and(|recorded| recorded != object.sha256) {

@@ -52,9 +52,10 @@ ADDED = {
     "snapshot": "snapshot_kind base previous_snapshot segments_from epoch tree_sha256 captured collections".split(),
     "export": "id time events late_events spans".split(),
     "checkpoint": "heads locks bundle".split(),
-    "key-rotation": "new old heads".split(),
+    "key-rotation": "new heads".split(),
     "disposition": ["disposed"],
     "heal": ["heals"],
+    "hold": "hold action scope reason authority until held".split(),
 }
 HEADER_KEYS = set("backstop kind source run base previous_snapshot entries total_entries tree_sha256 collections segments".split())
 COLLECTION_KEYS = set("name prefix outcome as_of absent_since count error_code".split())
@@ -400,10 +401,10 @@ class Vault:
     def rotate(self, envelope):
         if envelope.new:
             self.add_key(envelope.name, envelope.new)
-        if envelope.old:
+        if envelope.p.get("old"):       # absent where a signer is only added
             limits = {h["chain"]: h["sequence"] for h in envelope.heads}
             limits["vault"] = max(limits.get("vault", 0), envelope.sequence)
-            self.limits[envelope.old] = limits
+            self.limits[envelope.p["old"]] = limits
 
     def open_envelope(self, name, chain, number):
         """A valid envelope, or an exception that says why it is void."""
@@ -581,7 +582,7 @@ class Vault:
             self.need(instant(side["until"]) >= until, name, f"is locked in the store until {side['until']} only, attested is {lock['until']}")
             self.need(side["mode"] == lock["mode"] or side["mode"] == "locked", name, f"its lock in the store is {side['mode']}, attested is {lock['mode']}")
             self.need((side["sha256"], side["size"]) == (o["sha256"], o["size"]), name, "its lock file names other bytes")
-            self.need(set(side) == LOCK_KEYS | {"sha256", "size"}, name, "its lock file has other keys than the page gives")
+            self.need(set(side) - {"held"} == LOCK_KEYS | {"sha256", "size"}, name, "its lock file has other keys than the page gives")
 
     def envelope_rule(self, e):
         """(least, most): until when an envelope is locked; the most counts a previous envelope that is its only subject."""
