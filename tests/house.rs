@@ -17,7 +17,7 @@ const ALLOWED: [(&str, &[&str]); 13] = [
     ("source", &["path", "http", "observe", "sort"]),
     ("http", &["observe"]),
     ("sort", &[]),
-    ("store", &["http"]),
+    ("store", &["http", "observe"]),
     ("path", &[]),
     ("observe", &[]),
     ("sample", &[]),
