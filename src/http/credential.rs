@@ -117,7 +117,7 @@ impl Credential {
                 format!("the workload identity {client_id}{tenant} with the token in {}", file.display())
             }
             Self::ManagedIdentity(identity) => identity.to_string(),
-            Self::AzureCli => format!("the Azure CLI's user{tenant}"),
+            Self::AzureCli => format!("the user who is signed in{tenant}"),
         }
     }
 
