@@ -13,7 +13,8 @@ impl Secret {
         Self(text.into())
     }
 
-    pub(super) fn reveal(&self) -> &str {
+    /// The secret itself, for whoever it is shown to.
+    pub fn reveal(&self) -> &str {
         &self.0
     }
 }
