@@ -15,6 +15,7 @@ pub fn four_containers() -> Options {
     Options { containers: CONTAINERS.iter().map(|name| ContainerOptions::locking(name)).collect(), ..Options::default() }
 }
 
+/// A double with the four containers, on the real clock.
 pub fn double() -> BlobDouble {
     BlobDouble::start(four_containers())
 }
