@@ -12,6 +12,7 @@ mod control;
 mod error;
 mod gate;
 mod list;
+mod probe;
 mod put;
 mod read;
 mod sas;
@@ -37,6 +38,7 @@ pub use control::{ContainerPolicy, ControlPlane};
 pub use error::AzureError;
 use error::{Doing, refusal, translate};
 use gate::Gate;
+pub use probe::{ContainerFacts, Deletion};
 pub use sas::check_sas;
 
 use super::{Body, LockMode, LockRequest, LockState, ObjectInfo, Priority, Receipt, Sha256, Store, StoreError};
