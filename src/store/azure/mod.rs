@@ -39,7 +39,7 @@ pub use error::AzureError;
 use error::{Doing, refusal, translate};
 use gate::Gate;
 pub use probe::{ContainerFacts, Deletion};
-pub use sas::check_sas;
+pub use sas::{SasFacts, check_sas, sas_facts};
 
 use super::{Body, LockMode, LockRequest, LockState, ObjectInfo, Priority, Receipt, Sha256, Store, StoreError};
 
