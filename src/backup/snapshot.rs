@@ -247,6 +247,11 @@ impl Attempt<'_> {
             _ => Vec::new(),
         };
         manifests.push(SegmentRef { name: manifest.name, sha256: manifest.sha256 });
+        job.writer.measure(&mut self.written).map_err(|e| match e {
+            // The store lost it, or failed over: it is written again.
+            CommitError::Vanished { name } => SnapshotError::NotStanding(name),
+            other => other.into(),
+        })?;
         let needed: Vec<&StateSegment> = table.iter().zip(&collected.needed).filter(|(_, needed)| **needed).map(|(s, _)| s).collect();
         let standing = Standing::list(job, &plan.key.epoch_folder, &plan.lock)?;
         if let Some(lost) = needed.iter().map(|s| &s.object).chain(&manifests).find(|o| !standing.holds(o, None)) {

@@ -161,6 +161,10 @@ fn ledger(error: &LedgerError) -> (Exit, Option<String>) {
 fn restore(error: &RestoreError) -> (Exit, Option<String>) {
     match error {
         RestoreError::NoSnapshot(_) => (Exit::Usage, Some("`backstop ls` shows every run".into())),
+        RestoreError::Archived { .. } => (
+            Exit::TryAgain,
+            Some("say --rehydrate standard, or --rehydrate high (dearer), and it brings them back, waits and restores; stopped and run again it goes on".into()),
+        ),
         RestoreError::FailedRun(_) => (Exit::Usage, Some("`backstop ls` shows which runs are complete".into())),
         RestoreError::WrongIdentity { .. } => {
             (Exit::Usage, Some("give the identity of one of these recipients with --identity FILE or BACKSTOP_IDENTITY".into()))
