@@ -59,7 +59,8 @@ pub fn run(context: &Context, args: &LsArgs) -> Result<Exit, CliError> {
 fn line(context: &Context, ledger: &Ledger, attested: &Attested) {
     let p = &attested.statement.predicate;
     let stored: u64 = p.objects.iter().map(|o| o.size).sum();
-    let shortest = |data: bool| p.objects.iter().filter(|o| period_folder(&o.name).is_some() == data).map(|o| &o.lock).min_by_key(|l| l.until);
+    let shortest =
+        |data: bool| p.objects.iter().filter(|o| period_folder(&o.name).is_some() == data).map(|o| &o.lock).min_by_key(|l| l.until);
     let lock = shortest(true).or_else(|| shortest(false)).or(attested.lock.as_ref());
     let (mode, until) = (lock.map(|l| l.mode), lock.and_then(|l| l.until));
     let mut value = json!({
