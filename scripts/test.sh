@@ -24,6 +24,7 @@ need jq jq
 need tar tar
 need lsattr e2fsprogs
 need openssl openssl
+need faketime faketime
 need python3 python3
 need cc gcc
 need c++ g++
