@@ -125,7 +125,11 @@ fn commit(error: &CommitError) -> (Exit, Option<String>) {
         }
         CommitError::LockTooLong { .. } => (Exit::Refused, Some("check this machine's clock and the policy's retention and grace".into())),
         CommitError::LockNotKept { .. } => {
-            (Exit::Refused, Some("the store does not lock as the policy demands; nothing was committed".into()))
+            (Exit::Refused, Some(
+                "the store does not lock as the policy demands; nothing was committed. An emulator takes locks and ignores them: \
+                 for a trial there say `lock: { mode: none }`, and every report will say it too"
+                    .into(),
+            ))
         }
         CommitError::Vanished { .. } => (
             Exit::Failed,

@@ -123,7 +123,7 @@ pub enum CommitError {
         until: Timestamp,
     },
     /// The store locked less than it was asked to.
-    #[error("the store answered a lock on {name} until {answered}, not until {asked}: what is not locked is no backup")]
+    #[error("the store shows {answered} on {name}, not a lock until {asked}: what is not locked is no backup")]
     LockNotKept {
         /// The object.
         name: String,

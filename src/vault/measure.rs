@@ -33,11 +33,11 @@ pub(super) fn hold_to(stored: &Written, state: &LockState) -> Result<(), CommitE
     let Written { name, asked, .. } = stored;
     if asked.mode != LockMode::None && (state.mode != asked.mode || state.until.is_none_or(|until| until < asked.until)) {
         let mode = match state.mode {
-            LockMode::Locked => "",
-            LockMode::Unlocked => "an unlocked policy ",
-            LockMode::None => "no lock at all, ",
+            LockMode::Locked => "a lock",
+            LockMode::Unlocked => "an unlocked policy",
+            LockMode::None => "no lock at all",
         };
-        let answered = state.until.map_or_else(|| format!("{mode}no instant"), |until| format!("{mode}{until}"));
+        let answered = state.until.map_or_else(|| mode.to_owned(), |until| format!("{mode} until {until}"));
         return Err(CommitError::LockNotKept { name: name.clone(), answered, asked: asked.until });
     }
     Ok(())

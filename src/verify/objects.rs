@@ -11,7 +11,7 @@ use crate::observe::Event;
 use crate::store::{EnforcedBy, HashingReader, LockMode, LockState, ObjectInfo, StoreError};
 use crate::vault::attestation::ObjectRef;
 use crate::vault::epoch::locked_until;
-use crate::vault::names::{ChainName, Container};
+use crate::vault::names::{CANARIES, ChainName, Container};
 use crate::vault::{Attested, kept_until};
 
 /// Every version of every object by name, the oldest first.
@@ -319,7 +319,7 @@ fn orphans(chains: &Chains, claims: &BTreeMap<&str, Vec<Claim<'_>>>, stored: &Ve
         .collect();
     for (name, versions) in stored {
         let Some(info) = versions.first() else { continue };
-        if claims.contains_key(name.as_str()) || envelopes.contains(name.as_str()) {
+        if claims.contains_key(name.as_str()) || envelopes.contains(name.as_str()) || name.starts_with(CANARIES) {
             continue;
         }
         let finding = if name.starts_with("attestations/") {

@@ -12,6 +12,7 @@ mod control;
 mod error;
 mod gate;
 mod list;
+mod probe;
 mod put;
 mod read;
 mod sas;
@@ -37,7 +38,8 @@ pub use control::{ContainerPolicy, ControlPlane};
 pub use error::AzureError;
 use error::{Doing, refusal, translate};
 use gate::Gate;
-pub use sas::check_sas;
+pub use probe::{ContainerFacts, Deletion};
+pub use sas::{SasFacts, check_sas, sas_facts};
 
 use super::{Body, LockMode, LockRequest, LockState, ObjectInfo, Priority, Receipt, Sha256, Store, StoreError};
 
