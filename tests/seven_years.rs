@@ -420,7 +420,7 @@ fn seven_years_pass() {
         recovered_by_hand(&years);
         read_by_another_hand(&years, &genesis);
     });
-    println!("{} nights, {} commands, {} blobs", years.nights, years.commands.load(Ordering::Relaxed), years.blobs().len());
+    support::say(&format!("{} nights, {} commands, {} blobs", years.nights, years.commands.load(Ordering::Relaxed), years.blobs().len()));
 }
 
 /// A destruction needs two.
