@@ -632,6 +632,14 @@ fn recovered_by_hand(years: &Years) {
     let found = fs::read_to_string(sandbox.path("by-hand.ndjson")).unwrap();
     let sealed: String = years.events.iter().filter(|e| !years.gone.contains(&e.folder)).map(|e| format!("{}\n", e.line)).collect();
     assert_eq!(found, sealed);
+    // What was destroyed is named with the decision, not as damage.
+    let gone = years.taken.iter().find(|t| years.gone.contains(&t.folder)).unwrap();
+    for args in [["logs", "download", "log", ID[1], "all.ndjson"], ["files", "download", &gone.run, ID[1], "gone"]] {
+        let out = recover(sandbox, &args, 3);
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert!(said.contains("was disposed of, as attestations/vault/") && !said.contains("missing or damaged"), "{said}");
+    }
+    assert_eq!(fs::read_to_string(sandbox.path("all.ndjson")).unwrap(), sealed, "the rest comes back");
 }
 
 /// A reader that knows the format's page alone finds nothing that the page does not say.
