@@ -171,12 +171,13 @@ impl Years {
     }
 
     /// A night: what was changed by day is captured, the day's log is delivered, a checkpoint is made.
-    fn night(&mut self, now: &str) {
+    fn night(&mut self, now: &str) -> Vec<Value> {
         self.set_clock(now);
         self.change();
-        self.capture();
+        let captured = self.capture();
         self.import();
         self.agent(&["checkpoint"], 0);
+        captured
     }
 
     fn capture(&mut self) -> Vec<Value> {
@@ -305,7 +306,6 @@ impl Years {
         self.run(&[&["dispose", "approve", plan, "--as", "A. First, compliance"], &OPERATOR[..]].concat(), 0);
         self.run(&[&["dispose", "apply", plan], &OPERATOR[..]].concat(), 2);
         self.run(&["dispose", "approve", plan, "--as", "B. Second, security", "--key", "second.key"], 0);
-        // The agent's right to the store is not enough.
         let done = self.said(&[&["dispose", "apply", plan], &OPERATOR[..]].concat(), 0);
         let after = self.blobs();
         let gone: BTreeSet<&String> = before.keys().filter(|name| !after.contains_key(*name)).collect();
@@ -388,16 +388,16 @@ fn seven_years_pass() {
         years.night(&format!("{day}T02:00:00Z"));
         match day.strftime("%Y-%m").to_string().as_str() {
             // One more night in the first epoch: a base and a delta.
-            "2020-01" => years.night("2020-01-11T02:00:00Z"),
+            "2020-01" => drop(years.night("2020-01-11T02:00:00Z")),
             "2021-06" => {
                 let checkpoint = years.agent(&["checkpoint"], 0);
                 kept = Some(years.sandbox.write("elsewhere.json", checkpoint.stdout));
             }
             "2022-03" => another_recipient(&mut years),
             // Night after night over the end of a month and a quarter.
-            "2023-06" => {
-                ["06-28", "06-29", "06-30", "07-01", "07-02", "07-03"].iter().for_each(|d| years.night(&format!("2023-{d}T02:00:00Z")))
-            }
+            "2023-06" => ["06-28", "06-29", "06-30", "07-01", "07-02", "07-03"]
+                .iter()
+                .for_each(|d| drop(years.night(&format!("2023-{d}T02:00:00Z")))),
             _ => {}
         }
     }
@@ -410,11 +410,17 @@ fn seven_years_pass() {
     years.agent(&["checkpoint"], 0);
     let soon = set(&["audit-logs/log/2020/04", "config-snapshots/tree/2020-04"]);
     assert_eq!(years.due(&["--deep", ID[0], ID[1], "--checkpoint", "elsewhere.json"]), soon);
-    std::thread::scope(|both| {
-        both.spawn(|| restores(&years, &first, &second));
-        without_the_program(&years);
+    years.download("download");
+    tools(&years.sandbox);
+    script(&years.sandbox, "download");
+    let genesis = Sha256::of(&fs::read(years.sandbox.path("keys/genesis.json")).unwrap()).to_string();
+    std::thread::scope(|at_once| {
+        at_once.spawn(|| checked_by_hand(&years, &genesis));
+        at_once.spawn(|| restores(&years, &first, &second));
+        recovered_by_hand(&years);
+        read_by_another_hand(&years, &genesis);
     });
-    println!("{} nights, {} commands, {} blobs", years.nights, years.commands.load(Ordering::Relaxed), years.blobs().len());
+    support::say(&format!("{} nights, {} commands, {} blobs", years.nights, years.commands.load(Ordering::Relaxed), years.blobs().len()));
 }
 
 /// A destruction needs two.
@@ -439,9 +445,8 @@ fn another_agents_key(years: &mut Years) {
 fn another_recipient(years: &mut Years) {
     years.set_clock("2022-03-11T01:00:00Z");
     let made = years.said(&["key", "new", "identity", "--out", "keys/identity-3.txt"], 0);
-    let genesis: Value = years.run(&["key", "ls", "--identity", "keys/identity-2.txt"], 0).json().remove(0);
     let all = years.run(&["key", "ls", "--identity", "keys/identity-2.txt"], 0).json();
-    let second = all.iter().find(|l| l["identity_at_hand"] == true).unwrap_or(&genesis);
+    let second = all.iter().find(|l| l["identity_at_hand"] == true).unwrap();
     years.policy(second["recipient"].as_str().unwrap(), made["recipient"].as_str().unwrap());
     for (now, kind) in [("2022-03-11T02:00:00Z", "base"), ("2022-03-12T02:00:00Z", "delta")] {
         years.night(now);
@@ -477,6 +482,9 @@ fn interrupted(years: &mut Years) {
     let left: Vec<&String> = after.keys().filter(|name| !before.contains_key(*name)).collect();
     assert!(!left.is_empty() && left.iter().all(|name| name.starts_with("config-snapshots/tree/2024-08/")), "{left:?}");
     assert_eq!(years.said(&["verify"], 0)["ok"], true);
+    let next = years.night("2024-08-10T00:30:00Z");
+    let tree = next.iter().find(|line| line["source"] == "tree").unwrap();
+    assert_eq!((&tree["kind"], &tree["adopted_objects"]), (&"base".into(), &1.into()), "{tree}");
 }
 
 /// A month before the first locks end it is said what is due; before that nothing is, and nothing can be destroyed.
@@ -588,16 +596,23 @@ fn restores(years: &Years, first: &Value, second: &Value) {
     }
 }
 
-/// A plain download, the vault's own page and ordinary tools; then a reader that knows the format's page alone.
-fn without_the_program(years: &Years) {
-    years.download("download");
-    let sandbox = &years.sandbox;
-    tools(sandbox);
-    script(sandbox, "download");
-    let genesis = Sha256::of(&fs::read(sandbox.path("keys/genesis.json")).unwrap()).to_string();
-    let checked = recover(sandbox, &["check", "download", &genesis], 0);
+/// By the vault's own page and ordinary tools, a plain download is what was written.
+fn checked_by_hand(years: &Years, genesis: &str) {
+    let checked = recover(&years.sandbox, &["check", "download", genesis], 0);
     let said = String::from_utf8_lossy(&checked.stdout).into_owned() + &String::from_utf8_lossy(&checked.stderr);
-    assert!(said.matches("was disposed of, as attested").count() > 10, "{said}");
+    let disposed: usize = ["first.json", "second.json"].iter().map(|plan| objects_in(years, plan)).sum();
+    assert_eq!(said.matches("was disposed of, as attested").count(), disposed, "{said}");
+}
+
+fn objects_in(years: &Years, plan: &str) -> usize {
+    let text = fs::read_to_string(years.sandbox.path(plan)).unwrap();
+    let plan: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    plan["total"]["objects"].as_u64().unwrap() as usize
+}
+
+/// By the same page, backups and logs come back.
+fn recovered_by_hand(years: &Years) {
+    let sandbox = &years.sandbox;
     let listed = String::from_utf8(recover(sandbox, &["list", "download"], 0).stdout).unwrap();
     // The last of each year and source, each with one of the identities of its day.
     let mut last = BTreeMap::new();
@@ -617,14 +632,25 @@ fn without_the_program(years: &Years) {
     let found = fs::read_to_string(sandbox.path("by-hand.ndjson")).unwrap();
     let sealed: String = years.events.iter().filter(|e| !years.gone.contains(&e.folder)).map(|e| format!("{}\n", e.line)).collect();
     assert_eq!(found, sealed);
+    // What was destroyed is named with the decision, not as damage.
+    let gone = years.taken.iter().find(|t| years.gone.contains(&t.folder)).unwrap();
+    for args in [["logs", "download", "log", ID[1], "all.ndjson"], ["files", "download", &gone.run, ID[1], "gone"]] {
+        let out = recover(sandbox, &args, 3);
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert!(said.contains("was disposed of, as attestations/vault/") && !said.contains("missing or damaged"), "{said}");
+    }
+    assert_eq!(fs::read_to_string(sandbox.path("all.ndjson")).unwrap(), sealed, "the rest comes back");
+}
 
+/// A reader that knows the format's page alone finds nothing that the page does not say.
+fn read_by_another_hand(years: &Years, genesis: &str) {
     let given = std::env::var_os("BACKSTOP_TEST_PYTHON").map(PathBuf::from);
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python = given.unwrap_or_else(|| root.join("target/test-venv/bin/python3"));
     assert!(python.exists(), "{} is missing: scripts/test.sh makes it, or set BACKSTOP_TEST_PYTHON", python.display());
     let mut reader = Command::new(python);
-    reader.arg("-B").arg(root.join("tests/support/second_reader.py")).args(["deep", "download", "--genesis", &genesis, ID[0], ID[1]]);
-    let out = reader.current_dir(sandbox.path("")).envs(years.clock()).output().unwrap();
+    reader.arg("-B").arg(root.join("tests/support/second_reader.py")).args(["deep", "download", "--genesis", genesis, ID[0], ID[1]]);
+    let out = reader.current_dir(years.sandbox.path("")).envs(years.clock()).output().unwrap();
     let report: Value = serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&out.stderr)));
     assert_eq!((&report["ok"], &report["deviations"]), (&true.into(), &serde_json::json!([])), "{report:#}");
     let warnings = report["warnings"].as_array().unwrap();

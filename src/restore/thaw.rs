@@ -14,7 +14,7 @@ use crate::store::{Archive, ObjectInfo, Priority, StoreError};
 use crate::vault::Ledger;
 use crate::vault::keys::Identities;
 use crate::vault::manifest::{Content, Placement};
-use crate::vault::names::{self, ChainName, Container, RunId};
+use crate::vault::names::{self, ChainName, RunId, period_folder};
 
 /// How often the store is asked whether objects are back, at first and at last.
 const FIRST_LOOK: Duration = Duration::from_millis(500);
@@ -32,19 +32,14 @@ pub struct Thaw<'a> {
     pub monitor: &'a dyn Monitor,
 }
 
-/// The folder of an epoch, or of a stream's month.
-fn folder(name: &str) -> String {
-    let depth = if Container::of(name) == Some(Container::AuditLogs) { 4 } else { 3 };
-    name.split('/').take(depth).map(|part| format!("{part}/")).collect()
-}
-
 impl Thaw<'_> {
     /// Makes readable what a snapshot's entries need, or only those that fit the globs.
     pub fn snapshot(&self, identities: &Identities, chain: &ChainName, run: RunId, only: &PathGlobs) -> Result<(), RestoreError> {
         let lineage = snapshot_of(self.ledger, chain, run)?;
         // Segments are shared within an epoch only.
-        let own: BTreeSet<String> = lineage.steps.iter().flat_map(|s| &s.statement.predicate.objects).map(|o| folder(&o.name)).collect();
-        let near = lineage.objects.values().map(|o| o.name.as_str()).filter(|name| own.contains(&folder(name)));
+        let objects = lineage.steps.iter().flat_map(|s| &s.statement.predicate.objects);
+        let own: BTreeSet<&str> = objects.filter_map(|o| period_folder(&o.name)).collect();
+        let near = lineage.objects.values().map(|o| o.name.as_str()).filter(|name| period_folder(name).is_some_and(|f| own.contains(f)));
         let mut archived = self.archived(near)?;
         if archived.is_empty() {
             return Ok(());
@@ -87,10 +82,10 @@ impl Thaw<'_> {
     /// Which of some objects cannot be read now: one listing a folder.
     fn archived<'n>(&self, wanted: impl Iterator<Item = &'n str>) -> Result<BTreeMap<String, ObjectInfo>, StoreError> {
         let wanted: BTreeSet<&str> = wanted.collect();
-        let folders: BTreeSet<String> = wanted.iter().map(|name| folder(name)).collect();
+        let folders: BTreeSet<&str> = wanted.iter().filter_map(|name| period_folder(name)).collect();
         let mut found = BTreeMap::new();
         for folder in folders {
-            for info in self.ledger.store().list(&folder)? {
+            for info in self.ledger.store().list(folder)? {
                 if info.archive.is_some() && wanted.contains(info.name.as_str()) {
                     found.entry(info.name.clone()).or_insert(info);
                 }

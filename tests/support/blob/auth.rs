@@ -17,10 +17,10 @@ const SIGNED_VERSION: &str = "2022-11-02";
 /// Who asks.
 #[derive(Clone, Debug)]
 pub enum Caller {
-    /// The letters of a signature and, if it is one for the account, the types of resources that it is for.
+    /// The letters of a signature, and the types of resources that it is for.
     Sas {
         letters: String,
-        types: Option<String>,
+        types: String,
     },
     Token(Role),
 }
@@ -143,7 +143,7 @@ fn by_signature(state: &State, call: &Call, place: &Place) -> Result<Caller, Rep
     if account && !field("ss").contains('b') {
         return Err(Reply::error(403, "AuthorizationServiceMismatch"));
     }
-    let types = account.then(|| field("srt").to_owned());
+    let types = if account { field("srt").to_owned() } else { "o".to_owned() };
     Ok(Caller::Sas { letters: field("sp").to_owned(), types })
 }
 
@@ -155,11 +155,7 @@ pub fn permit(caller: &Caller, operation: &str, call: &Call) -> Result<(), Reply
         Caller::Sas { letters, types } => {
             let kind = resource_type(operation);
             // A service SAS lists its container, and sees nothing else of it.
-            let fits = match types {
-                Some(types) => types.contains(kind),
-                None => kind == 'o' || operation == "ListBlobs",
-            };
-            if !fits && operation != "GetAccountInformation" {
+            if !types.contains(kind) && (types != "o" || operation != "ListBlobs") && operation != "GetAccountInformation" {
                 return Err(Reply::error(403, "AuthorizationResourceTypeMismatch"));
             }
             let any_of = letters_for(operation, version, call.query("deletetype") == Some("permanent"));
@@ -171,8 +167,8 @@ pub fn permit(caller: &Caller, operation: &str, call: &Call) -> Result<(), Reply
             Ok(())
         }
         Caller::Token(role) => {
-            let locks = matches!(role, Role::Owner | Role::Agent) || !(is_put(operation) && call.wants_lock());
-            if locks && role_permits(*role, operation) { Ok(()) } else { denied() }
+            let lock = is_put(operation) && call.wants_lock();
+            if (!lock || matches!(role, Role::Owner | Role::Agent)) && role_permits(*role, operation) { Ok(()) } else { denied() }
         }
     }
 }
