@@ -175,3 +175,7 @@ fn blob_base64(bytes: &[u8]) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }
+
+fn instant(text: &str) -> jiff::Timestamp {
+    text.parse().unwrap()
+}
