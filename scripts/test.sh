@@ -30,6 +30,7 @@ need faketime faketime
 need python3 python3
 need cc gcc
 need c++ g++
+need shellcheck shellcheck
 python3 -c 'import ensurepip' 2> /dev/null || packages+=(python3-venv)
 if [ ${#packages[@]} -gt 0 ]; then
     command -v apt-get > /dev/null || die "please install: ${packages[*]}"
@@ -38,14 +39,14 @@ if [ ${#packages[@]} -gt 0 ]; then
     DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${packages[@]}" > /dev/null
 fi
 
-# ---- what the second reader of the format needs
-wanted='securesystemslib==1.6.0 cryptography==50.0.2'
+# ---- what the second reader of the format and the judge of the Azure templates need
+wanted='securesystemslib==1.6.0 cryptography==50.0.2 azure-mgmt-storage==25.0.0 pycep-parser==0.7.1'
 venv=target/test-venv
 if [ "$(cat $venv/wanted 2> /dev/null)" != "$wanted" ]; then
     rm -rf "$venv"
     mkdir -p target
     python3 -m venv "$venv" || die 'a Python environment cannot be made: install python3-venv'
-    # shellcheck disable=SC2086 # two words
+    # shellcheck disable=SC2086 # several words
     "$venv/bin/pip" install --quiet --disable-pip-version-check $wanted || die "cannot install from PyPI: $wanted"
     printf '%s\n' "$wanted" > "$venv/wanted"
 fi
