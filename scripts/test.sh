@@ -24,6 +24,9 @@ need jq jq
 need tar tar
 need lsattr e2fsprogs
 need openssl openssl
+need node nodejs
+need npm npm
+need faketime faketime
 need python3 python3
 need cc gcc
 need c++ g++
@@ -46,6 +49,16 @@ if [ "$(cat $venv/wanted 2> /dev/null)" != "$wanted" ]; then
     # shellcheck disable=SC2086 # several words
     "$venv/bin/pip" install --quiet --disable-pip-version-check $wanted || die "cannot install from PyPI: $wanted"
     printf '%s\n' "$wanted" > "$venv/wanted"
+fi
+
+# ---- an emulator of the Blob service: it ignores locks, so the tests' own double shows those
+azurite=target/azurite
+emulator='azurite@3.37.0'
+if [ "$(cat $azurite/wanted 2> /dev/null)" != "$emulator" ]; then
+    rm -rf "$azurite"
+    mkdir -p "$azurite"
+    npm install --silent --no-audit --no-fund --prefix "$azurite" "$emulator" > /dev/null || die "cannot install from npm: $emulator"
+    printf '%s\n' "$emulator" > "$azurite/wanted"
 fi
 
 # ---- tests

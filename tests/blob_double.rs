@@ -23,7 +23,7 @@ use std::sync::Once;
 use std::time::Duration;
 
 use blob::{BlobDouble, ContainerOptions, Options};
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Method;
 use reqwest::blocking::{Client, Response};
@@ -171,11 +171,11 @@ fn of_version(id: &str) -> String {
     format!("&versionid={}", utf8_percent_encode(id, NON_ALPHANUMERIC))
 }
 
-fn instant(text: &str) -> Timestamp {
-    text.parse().unwrap()
-}
-
 fn blob_base64(bytes: &[u8]) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+fn instant(text: &str) -> jiff::Timestamp {
+    text.parse().unwrap()
 }

@@ -257,6 +257,12 @@ fn a_managed_identity_says_why_it_has_no_token() {
     let imds = metadata(&bench.estate.tenant, vec![(400, "", denied)]);
     bench.fails(&[(IMDS, &imds.url)], 1, &["client id abc", "Identity not found", "assign this identity to the machine"]);
     assert_eq!(imds.asked().len(), 1);
+    // Other clouds have a service at the same address, which knows nothing of this.
+    for (status, asked) in [(404, 6), (401, 1)] {
+        let other = Service::new(move |_, _| (status, String::new(), "<html>".into()));
+        bench.fails(&[(IMDS, &other.url)], 1, &[&format!("answered {status}"), "did not say why", "only a machine in Azure"]);
+        assert_eq!(other.asked().len(), asked);
+    }
     for far in ["http://example.com", "https://127.0.0.1:1", "nonsense"] {
         bench.fails(&[(IMDS, far)], 2, &[IMDS, far, "help: "]);
     }

@@ -5,23 +5,20 @@
 //! names. What it gives back is compared byte for byte.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+#[path = "support/by_hand.rs"]
+mod by_hand;
 mod support;
 #[path = "support/trees.rs"]
 mod trees;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use by_hand::{recover, script, tools};
 use support::Sandbox;
 use trees::{assert_same, noise, odd_tree, tree};
-
-/// What the page says is needed, and no more: bash, age, zstd, tar, jq, openssl, findutils, coreutils.
-const TOOLS: &str = "bash age zstd tar jq openssl find xargs \
-    env cat sort head tail tac wc cut paste tr uniq comm join sha256sum base64 mktemp realpath dirname basename \
-    mkdir rmdir rm mv cp ln chmod touch date printf echo test true false seq tee split od stat readlink sleep id ls";
 
 fn fill_evidence(root: &Path) {
     fs::create_dir_all(root.join("2026-Q4/screens")).unwrap();
@@ -109,48 +106,12 @@ impl Scene {
     }
 }
 
-/// A directory with links to the named tools; a tool that is missing fails the test.
-fn tools(sandbox: &Sandbox) -> PathBuf {
-    let bin = sandbox.path("bin");
-    fs::create_dir_all(&bin).unwrap();
-    let search = std::env::var("PATH").unwrap();
-    for tool in TOOLS.split_whitespace() {
-        let found = search.split(':').map(|dir| Path::new(dir).join(tool)).find(|path| path.is_file());
-        let found = found.unwrap_or_else(|| panic!("{tool} is not installed: scripts/test.sh installs what the tests need"));
-        symlink(found, bin.join(tool)).unwrap();
-    }
-    bin
-}
-
-/// Takes the script out of the page, as the page says.
-fn script(sandbox: &Sandbox) {
-    let page = fs::read_to_string(sandbox.path("vault/attestations/RECOVERY.md")).unwrap();
-    let command = page.lines().find(|line| line.starts_with("sed -n '/^```bash$/")).expect("the page says how to take its script out");
-    let out = sandbox.shell(&command.replace("VAULT", "vault"));
-    assert_eq!(out.code, 0, "{}", out.stderr);
-    assert!(fs::read_to_string(sandbox.path("recover.sh")).unwrap().starts_with("#!/usr/bin/env bash\n"));
-}
-
-fn recover(sandbox: &Sandbox, args: &[&str], code: i32) -> Output {
-    let out = Command::new(sandbox.path("recover.sh"))
-        .current_dir(sandbox.path(""))
-        .args(args)
-        .env_clear()
-        .env("PATH", sandbox.path("bin"))
-        .env("HOME", sandbox.path("bin"))
-        .output()
-        .unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert_eq!(out.status.code(), Some(code), "recover.sh {args:?}\n{}\n{}", text(&out.stdout), text(&out.stderr));
-    out
-}
-
 #[test]
 fn the_vaults_own_page_brings_everything_back() {
     let scene = Scene::new();
     let sandbox = &scene.sandbox;
     tools(sandbox);
-    script(sandbox);
+    script(sandbox, "vault");
 
     let listed = String::from_utf8(recover(sandbox, &["list", "vault"], 0).stdout).unwrap();
     for run in scene.runs.iter().chain([&scene.evidence]) {
@@ -185,7 +146,7 @@ fn the_page_names_what_is_lost_and_brings_back_the_rest() {
     let scene = Scene::new();
     let sandbox = &scene.sandbox;
     tools(sandbox);
-    script(sandbox);
+    script(sandbox, "vault");
     // The segment of the last delta: only what changed then is lost.
     let harmed = sandbox.objects().into_iter().find(|name| name.contains(&scene.runs[2]) && name.contains("segment-")).unwrap();
     sandbox.tamper(&format!("vault/{harmed}"), |bytes| {

@@ -4,6 +4,8 @@
 
 #[path = "support/azure.rs"]
 mod azure;
+#[path = "support/azurite.rs"]
+mod azurite;
 #[path = "support/blob/mod.rs"]
 mod blob;
 #[path = "support/mod.rs"]
@@ -16,6 +18,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Barrier};
 
+use backstop::store::azure::{Access, AzureStore};
 use backstop::store::{Body, EnforcedBy, LocalStore, LocalStoreOptions, LockMode, LockRequest, Sha256, Store, StoreError};
 use jiff::{SignedDuration, Timestamp};
 use support::{Sandbox, TestClock};
@@ -246,7 +249,122 @@ fn azure_store_on_the_double() {
     let sandbox = Sandbox::new();
     let options = blob::Options { now: Some(hours(0)), ..azure::four_containers() };
     let double = blob::BlobDouble::start(options);
-    contract(azure::store(&double).as_ref(), &sandbox.path(""));
+    let store = azure::store(&double);
+    contract(store.as_ref(), &sandbox.path(""));
+    azure_contract(&store, &sandbox, true);
+}
+
+/// Locks and versions are left out: Azurite has neither. It says that it took a lock, and the store does not believe it.
+#[test]
+fn azure_store_on_azurite_without_locks_and_versions() {
+    let sandbox = Sandbox::new();
+    let emulator = azurite::Azurite::start();
+    let store = Arc::new(AzureStore::open(azure::options(&emulator.endpoint(), Access::Sas(emulator.sas()))).unwrap());
+    for container in azure::CONTAINERS {
+        store.make_container(container).unwrap();
+        store.make_container(container).unwrap();
+    }
+    bad_names_are_refused(store.as_ref());
+    azure_contract(&store, &sandbox, false);
+    let race: Vec<_> = std::thread::scope(|scope| {
+        let none = LockRequest { mode: LockMode::None, until: hours(48) };
+        let store = store.as_ref();
+        let writers: Vec<_> = (0..8u8).map(|n| scope.spawn(move || put(store, "attestations/race/1", &[n; 3000], &none))).collect();
+        writers.into_iter().map(|w| w.join().unwrap()).collect()
+    });
+    assert_eq!(race.iter().filter(|r| r.is_ok()).count(), 1, "create-if-absent holds here too");
+    let until = Timestamp::now().checked_add(SignedDuration::from_hours(1)).unwrap();
+    let lock = LockRequest { mode: LockMode::Locked, until };
+    let receipt = put(store.as_ref(), "evidence/locked", b"x", &lock).unwrap();
+    assert_eq!((receipt.version, receipt.lock.is_none()), (None, true));
+    assert_eq!(store.head("evidence/locked").unwrap().unwrap().lock.unwrap().mode, LockMode::None, "nothing is said that is not shown");
+    assert!(!store.keeps_lock("evidence/canary", &lock).unwrap());
+}
+
+/// The real service, where the environment names an account: `BACKSTOP_TEST_AZURE_ENDPOINT` and
+/// `BACKSTOP_TEST_AZURE_SAS`. Its locks are real, so names of a fresh folder are used and all locks are short.
+#[test]
+fn azure_store_on_a_real_account_where_one_is_named() {
+    let named = ["BACKSTOP_TEST_AZURE_ENDPOINT", "BACKSTOP_TEST_AZURE_SAS"].map(|name| std::env::var(name).ok());
+    // Where none is named, the double and Azurite stand for it.
+    let [Some(endpoint), Some(sas)] = named else { return };
+    let store = Arc::new(AzureStore::open(azure::options(&endpoint, Access::Sas(sas))).unwrap());
+    let folder = format!("evidence/contract-{}", Timestamp::now().as_second());
+    let until = Timestamp::from_second(store.now().unwrap().as_second() + 60).unwrap();
+    let lock = LockRequest { mode: LockMode::Unlocked, until };
+    let name = format!("{folder}/one");
+    let receipt = put(store.as_ref(), &name, b"real", &lock).unwrap();
+    assert!(receipt.version.is_some());
+    assert!(matches!(put(store.as_ref(), &name, b"again", &lock), Err(StoreError::AlreadyExists { .. })));
+    let shown = store.head(&name).unwrap().unwrap();
+    assert_eq!((shown.size, shown.version, shown.recorded_sha256), (4, receipt.version, Some(Sha256::of(b"real"))));
+    assert_eq!(shown.lock.map(|l| (l.mode, l.until)), Some((LockMode::Unlocked, Some(until))));
+    assert_eq!(content(store.as_ref(), &name), b"real");
+    assert!(matches!(store.remove(&name, None), Err(StoreError::Locked { .. })));
+}
+
+/// What is true of a store over the Blob service: large bodies, holds, removal.
+fn azure_contract(store: &Arc<AzureStore>, sandbox: &Sandbox, locks: bool) {
+    let none = LockRequest { mode: LockMode::None, until: hours(48) };
+    // Several blocks, and several ranges on the way back.
+    let large: Vec<u8> = (0..70_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let file = sandbox.write("large", &large);
+    let receipt = store.put("evidence/large", Body::File(&file), &Sha256::of(&large), &none).unwrap();
+    let info = store.head("evidence/large").unwrap().unwrap();
+    assert_eq!((info.size, info.recorded_sha256), (large.len() as u64, Some(Sha256::of(&large))));
+    assert!(content(store.as_ref(), "evidence/large") == large, "the bytes came back as they went");
+    let again = store.put("evidence/large", Body::File(&file), &Sha256::of(&large), &none);
+    assert!(matches!(again, Err(StoreError::AlreadyExists { .. })), "{again:?}");
+    // A version that this account does not know: the name serves, and the digest decides.
+    let mut bytes = Vec::new();
+    store.open("evidence/large", Some("2020-01-01T00:00:00.0000000Z")).unwrap().read_to_end(&mut bytes).unwrap();
+    assert!(bytes == large);
+    if locks {
+        let version = receipt.version.as_deref();
+        assert!(store.set_hold("evidence/large", version, true).unwrap());
+        assert!(store.head("evidence/large").unwrap().unwrap().held);
+        assert!(matches!(store.remove("evidence/large", version), Err(StoreError::Locked { .. })));
+        assert!(!store.set_hold("evidence/large", version, false).unwrap());
+    }
+    store.remove("evidence/large", receipt.version.as_deref()).unwrap();
+    assert!(store.list("evidence/large").unwrap().is_empty(), "every version is gone");
+}
+
+#[test]
+fn an_upload_that_was_cut_off_goes_on_where_it_stopped() {
+    let sandbox = Sandbox::new();
+    let double = blob::BlobDouble::start(azure::four_containers());
+    let store = azure::store(&double);
+    let large: Vec<u8> = (0..70_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let file = sandbox.write("large", &large);
+    let until = double.now().checked_add(SignedDuration::from_hours(1)).unwrap();
+    let lock = LockRequest { mode: LockMode::Locked, until: Timestamp::from_second(until.as_second()).unwrap() };
+    let refusal = blob::Kind::Status { status: 403, code: "AuthorizationFailure".into(), retry_after: None };
+    double.fault(blob::Fault::once(refusal).on("PutBlock").after(7).times(0));
+    let cut = store.put("evidence/large", Body::File(&file), &Sha256::of(&large), &lock);
+    assert!(matches!(cut, Err(StoreError::LockRefused { .. })), "{cut:?}");
+    assert!(store.head("evidence/large").unwrap().is_none(), "nothing is visible before the commit");
+    double.clear_faults();
+    double.reset_counts();
+    store.put("evidence/large", Body::File(&file), &Sha256::of(&large), &lock).unwrap();
+    assert_eq!(double.counts()["PutBlock"], 9 - 7, "seven of nine blocks were there");
+    assert!(content(store.as_ref(), "evidence/large") == large);
+    assert_eq!(store.head("evidence/large").unwrap().unwrap().lock.unwrap().until, Some(lock.until), "the commit carries the lock");
+    // And a commit whose answer was lost is recognised.
+    double.fault(blob::Fault::once(blob::Kind::LostResponse).on("PutBlockList"));
+    store.put("evidence/second", Body::File(&file), &Sha256::of(&large), &lock).unwrap();
+    assert_eq!(store.list("evidence/second").unwrap().len(), 1);
+}
+
+#[test]
+fn a_body_that_changes_on_its_way_is_refused_by_the_service() {
+    // The checksum that goes with each body is the service's own: CRC-64/NVME, least significant byte first.
+    let double = blob::BlobDouble::start(azure::four_containers());
+    let cloud = azure::store(&double);
+    let none = LockRequest { mode: LockMode::None, until: hours(48) };
+    put(cloud.as_ref(), "evidence/x", &[7; 5000], &none).unwrap();
+    assert_eq!(double.content("evidence", "x", None).unwrap(), [7; 5000]);
+    assert_eq!(blob::crc64(b"123456789"), "iJh5CoYUi64=", "the check value of CRC-64/NVME, 0xae8b14860a799888");
 }
 
 /// What `lsattr` says of a file: whether the immutable flag stands on it.

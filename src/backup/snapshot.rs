@@ -19,7 +19,7 @@ use crate::vault::Written;
 use crate::vault::attestation::{CollectionOutcome, CollectionRecord, EpochSpan, Kind, Outcome, SnapshotDetails, SnapshotKind};
 use crate::vault::epoch::{Epoch, EpochKind};
 use crate::vault::manifest::{Header, HeaderCollection, ManifestVersion, SegmentRef};
-use crate::vault::names::{self, ChainName, Container, RunId, ShortName};
+use crate::vault::names::{self, ChainName, Container, RunId, ShortName, period_folder};
 use crate::vault::{Attested, ChainView, CommitError, Draft, Writer};
 
 /// What a snapshot is made of.
@@ -85,7 +85,7 @@ pub struct SnapshotReport {
     pub shrunk: Vec<(String, u64, u64)>,
     /// Why this base is one, where a delta might have been expected.
     pub why_base: Option<&'static str>,
-    /// Until when its objects are locked, if they are.
+    /// Until when its segments and manifest are locked, if they are.
     pub lock_until: Option<Timestamp>,
 }
 
@@ -247,6 +247,11 @@ impl Attempt<'_> {
             _ => Vec::new(),
         };
         manifests.push(SegmentRef { name: manifest.name, sha256: manifest.sha256 });
+        job.writer.measure(&mut self.written).map_err(|e| match e {
+            // The store lost it, or failed over: it is written again.
+            CommitError::Vanished { name } => SnapshotError::NotStanding(name),
+            other => other.into(),
+        })?;
         let needed: Vec<&StateSegment> = table.iter().zip(&collected.needed).filter(|(_, needed)| **needed).map(|(s, _)| s).collect();
         let standing = Standing::list(job, &plan.key.epoch_folder, &plan.lock)?;
         if let Some(lost) = needed.iter().map(|s| &s.object).chain(&manifests).find(|o| !standing.holds(o, None)) {
@@ -339,7 +344,8 @@ impl Attempt<'_> {
             shrunk: self.shrunk(&collections),
             collections,
             why_base: plan.why_base,
-            lock_until: committed.objects.iter().filter_map(|o| o.lock.until).min(),
+            // Not of the policy, which is locked by another rule.
+            lock_until: committed.objects.iter().filter(|o| period_folder(&o.name).is_some()).filter_map(|o| o.lock.until).min(),
         })
     }
 

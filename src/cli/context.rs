@@ -70,6 +70,11 @@ impl Context {
         }
     }
 
+    /// The vault of a policy in an opened store.
+    pub fn ledger_of(&self, policy: &LoadedPolicy, store: Arc<dyn Store>) -> Result<Ledger, CliError> {
+        Ok(Ledger::open(store, &self.anchor(Some(policy))?)?)
+    }
+
     /// The vault, to read: from `--vault`, else from the policy.
     pub fn ledger(&self) -> Result<(Ledger, Option<LoadedPolicy>), CliError> {
         if let Some(dir) = &self.global.vault {
@@ -82,8 +87,7 @@ impl Context {
             return Ok((ledger, None));
         }
         let policy = self.policy()?;
-        let store = Self::store(&policy)?;
-        let ledger = Ledger::open(store, &self.anchor(Some(&policy))?)?;
+        let ledger = self.ledger_of(&policy, Self::store(&policy)?)?;
         Ok((ledger, Some(policy)))
     }
 

@@ -125,7 +125,11 @@ fn commit(error: &CommitError) -> (Exit, Option<String>) {
         }
         CommitError::LockTooLong { .. } => (Exit::Refused, Some("check this machine's clock and the policy's retention and grace".into())),
         CommitError::LockNotKept { .. } => {
-            (Exit::Refused, Some("the store does not lock as the policy demands; nothing was committed".into()))
+            (Exit::Refused, Some(
+                "the store does not lock as the policy demands; nothing was committed. An emulator takes locks and ignores them: \
+                 for a trial there say `lock: { mode: none }`, and every report will say it too"
+                    .into(),
+            ))
         }
         CommitError::Vanished { .. } => (
             Exit::Failed,
@@ -161,6 +165,10 @@ fn ledger(error: &LedgerError) -> (Exit, Option<String>) {
 fn restore(error: &RestoreError) -> (Exit, Option<String>) {
     match error {
         RestoreError::NoSnapshot(_) => (Exit::Usage, Some("`backstop ls` shows every run".into())),
+        RestoreError::Archived { .. } => (
+            Exit::TryAgain,
+            Some("say --rehydrate standard, or --rehydrate high (dearer), and it brings them back, waits and restores; stopped and run again it goes on".into()),
+        ),
         RestoreError::FailedRun(_) => (Exit::Usage, Some("`backstop ls` shows which runs are complete".into())),
         RestoreError::WrongIdentity { .. } => {
             (Exit::Usage, Some("give the identity of one of these recipients with --identity FILE or BACKSTOP_IDENTITY".into()))

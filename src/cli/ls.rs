@@ -7,7 +7,7 @@ use super::context::Context;
 use super::exit::{CliError, Exit};
 use super::output::{BAD, DOUBT, FAINT, GOOD, STRONG, at_second, human_bytes};
 use crate::vault::attestation::Outcome;
-use crate::vault::names::ChainName;
+use crate::vault::names::{ChainName, period_folder};
 use crate::vault::{Attested, Ledger};
 
 #[derive(Args)]
@@ -59,7 +59,9 @@ pub fn run(context: &Context, args: &LsArgs) -> Result<Exit, CliError> {
 fn line(context: &Context, ledger: &Ledger, attested: &Attested) {
     let p = &attested.statement.predicate;
     let stored: u64 = p.objects.iter().map(|o| o.size).sum();
-    let lock = p.objects.iter().map(|o| &o.lock).min_by_key(|l| l.until).or(attested.lock.as_ref());
+    let shortest =
+        |data: bool| p.objects.iter().filter(|o| period_folder(&o.name).is_some() == data).map(|o| &o.lock).min_by_key(|l| l.until);
+    let lock = shortest(true).or_else(|| shortest(false)).or(attested.lock.as_ref());
     let (mode, until) = (lock.map(|l| l.mode), lock.and_then(|l| l.until));
     let mut value = json!({
         "run": p.run, "chain": p.chain, "sequence": p.sequence, "kind": attested.statement.kind, "outcome": p.outcome,

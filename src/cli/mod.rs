@@ -5,6 +5,7 @@ mod context;
 mod credential;
 mod diff;
 mod dispose;
+mod doctor;
 pub mod exit;
 mod export;
 mod hold;
@@ -109,6 +110,8 @@ enum Command {
     Restore(restore::RestoreCommand),
     /// Audit the whole vault, without a key or in depth
     Verify(verify::VerifyArgs),
+    /// What is really in force: store, locks, rights, keys, clock, disk, schedules; exit 1 where backups are endangered
+    Doctor,
     /// Keep things beyond their retention: legal holds
     #[command(subcommand)]
     Hold(hold::HoldCommand),
@@ -159,6 +162,7 @@ fn dispatch(context: &Context, command: Command) -> Result<Exit, CliError> {
         Command::Show(args) => show::run(context, &args),
         Command::Diff(args) => diff::run(context, &args),
         Command::Restore(command) => restore::run(context, &command),
+        Command::Doctor => doctor::run(context),
         Command::Verify(args) => verify::run(context, &args),
         Command::Hold(command) => hold::run(context, &command),
         Command::Dispose(command) => dispose::run(context, &command),

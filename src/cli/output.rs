@@ -98,6 +98,13 @@ impl Output {
         }
     }
 
+    /// What is waited for, on stderr.
+    pub fn wait(&self, text: impl std::fmt::Display) {
+        if !self.quiet && !self.muted {
+            write_err(&format!("{text}\n"));
+        }
+    }
+
     /// An error on stderr, with its causes and advice.
     pub fn error(&self, error: &CliError) {
         let mut causes = error.causes.iter();
@@ -192,6 +199,7 @@ impl Monitor for Progress {
             }
             Event::Problem { path, message } => self.bar.suspend(|| self.output.warn(format!("{path}: {message}"))),
             Event::Warning(text) => self.bar.suspend(|| self.output.warn(text)),
+            Event::Waiting(text) => self.bar.suspend(|| self.output.wait(text)),
             Event::Note(text) => self.bar.suspend(|| self.output.note(text)),
         }
     }

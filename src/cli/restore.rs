@@ -5,7 +5,7 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -15,8 +15,11 @@ use super::context::{Context, threads};
 use super::exit::{CliError, Exit};
 use super::output::{BAD, DOUBT, GOOD, grouped, human_bytes, shown};
 use super::select;
-use crate::restore::{Failed, FilesJob, LogsJob, known_at, restore_files, restore_logs};
+use crate::observe::Monitor;
+use crate::restore::{Failed, FilesJob, LogsJob, Thaw, known_at, restore_files, restore_logs};
 use crate::source::PathGlobs;
+use crate::store::Priority;
+use crate::vault::Ledger;
 use crate::vault::names::{ChainName, ShortName};
 
 /// So many lost records are named for people; all of them for machines.
@@ -46,6 +49,34 @@ pub struct FilesArgs {
     /// Make symbolic links that lead out of the directory
     #[arg(long)]
     outside_links: bool,
+    #[command(flatten)]
+    rehydrate: RehydrateArgs,
+}
+
+/// What is to be done about objects in the archive tier.
+#[derive(Args)]
+pub struct RehydrateArgs {
+    /// Bring back what lies in the archive tier first: `standard` takes up to 15 hours, `high` mostly under one
+    #[arg(long, value_enum, value_name = "PRIORITY")]
+    rehydrate: Option<Rehydrate>,
+    /// Only start bringing it back
+    #[arg(long, requires = "rehydrate")]
+    no_wait: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Rehydrate {
+    /// Up to 15 hours
+    Standard,
+    /// Mostly under an hour; dearer
+    High,
+}
+
+impl RehydrateArgs {
+    fn thaw<'a>(&self, ledger: &'a Ledger, monitor: &'a dyn Monitor) -> Thaw<'a> {
+        let priority = self.rehydrate.map(|p| if matches!(p, Rehydrate::High) { Priority::High } else { Priority::Standard });
+        Thaw { ledger, priority, wait: !self.no_wait, monitor }
+    }
 }
 
 #[derive(Args)]
@@ -67,6 +98,8 @@ pub struct LogsArgs {
     /// Only what was known at this run, of the stream or of any other chain
     #[arg(long, value_name = "RUN")]
     as_of: Option<String>,
+    #[command(flatten)]
+    rehydrate: RehydrateArgs,
 }
 
 pub fn run(context: &Context, command: &RestoreCommand) -> Result<Exit, CliError> {
@@ -83,6 +116,7 @@ fn files(context: &Context, args: &FilesArgs) -> Result<Exit, CliError> {
     let identities = context.identities(&ledger)?;
     let only = PathGlobs::new(&args.path).map_err(|e| CliError::new(Exit::Usage, format!("--path: {e}")))?;
     let progress = context.output.monitor("restoring");
+    args.rehydrate.thaw(&ledger, &progress).snapshot(&identities, &predicate.chain, predicate.run, &only)?;
     let report = restore_files(&FilesJob {
         ledger: &ledger,
         identities: &identities,
@@ -171,6 +205,7 @@ fn logs(context: &Context, args: &LogsArgs) -> Result<Exit, CliError> {
         temporary: &temporary,
         monitor: &progress,
     };
+    args.rehydrate.thaw(&ledger, &progress).logs(&job.objects()?)?;
     let report = match &args.out {
         Some(path) => {
             let failed = |e: std::io::Error| CliError::new(Exit::Failed, format!("cannot write {}: {e}", path.display()));

@@ -44,8 +44,7 @@ pub fn azure(policy: &LoadedPolicy, said: &AzureVault) -> Result<Arc<AzureStore>
         Some("container") => LockBy::Container(Arc::new(manager(policy, said)?)),
         _ => LockBy::Version,
     };
-    let containers: BTreeMap<String, String> =
-        Container::ALL.into_iter().map(|c| (c.as_str().to_owned(), said.container(c))).collect();
+    let containers: BTreeMap<String, String> = Container::ALL.into_iter().map(|c| (c.as_str().to_owned(), said.container(c))).collect();
     Ok(Arc::new(AzureStore::open(AzureOptions { endpoint, containers, access, who, transport, by })?))
 }
 

@@ -13,7 +13,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The secret, for whoever sends it.
+    /// The secret itself, for whoever it is shown to.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -118,7 +118,7 @@ impl Credential {
                 format!("the workload identity {client_id}{tenant} with the token in {}", file.display())
             }
             Self::ManagedIdentity(identity) => identity.to_string(),
-            Self::AzureCli => format!("the Azure CLI's user{tenant}"),
+            Self::AzureCli => format!("the user who is signed in{tenant}"),
         }
     }
 

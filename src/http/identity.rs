@@ -111,7 +111,8 @@ impl Asker {
         url
     }
 
-    fn refused(&self, what: String) -> HttpError {
+    /// The credential is good for nothing here.
+    pub(super) fn refused(&self, what: String) -> HttpError {
         HttpError::Credential { what, hint: self.options.credential.advice(self.options.tenant.as_deref()) }
     }
 
@@ -204,16 +205,11 @@ impl Asker {
         let seen = witness.seen.lock().ok().and_then(|mut seen| seen.take());
         let IdentityOptions { tenant, credential, authority } = &self.options;
         let who = credential.who(tenant.as_deref());
+        let managed = matches!(credential, Credential::ManagedIdentity(_));
+        let elsewhere = format!("it is asked for {who}, which only a machine in Azure has; elsewhere the policy needs another credential");
         let (place, status, retry_after, body) = match seen {
             Some(Seen::Nothing { place, what }) => {
-                let what = match credential {
-                    Credential::ManagedIdentity(_) => {
-                        format!(
-                            "{what}; it is asked for {who}, which only a machine in Azure has; elsewhere the policy needs another credential"
-                        )
-                    }
-                    _ => what,
-                };
+                let what = if managed { format!("{what}; {elsewhere}") } else { what };
                 return Ok(Answer::Again(HttpError::Unreachable { place, what }));
             }
             Some(Seen::Broken { place, what }) => return Ok(Answer::Again(HttpError::Unreadable { place, what })),
@@ -223,11 +219,17 @@ impl Asker {
                 return Ok(Answer::Given(given));
             }
         };
-        // The metadata service says so while it is being updated.
-        if matches!((credential, status), (Credential::ManagedIdentity(_), 404 | 410)) {
-            return Ok(Answer::Again(refusal(&place, status, &body)));
+        // The metadata service says so while it is being updated, and another cloud's always does.
+        if managed && matches!(status, 404 | 410) {
+            let error = refusal(&place, status, &body);
+            return Ok(Answer::Again(match error {
+                HttpError::Refused { code, said, .. } if code.is_empty() && said.is_empty() => {
+                    HttpError::Refused { place, status, code, said: format!("and did not say why; {elsewhere}") }
+                }
+                other => other,
+            }));
         }
-        let asked = if matches!(credential, Credential::ManagedIdentity(_)) { place.clone() } else { super::place(authority) };
+        let asked = if managed { place.clone() } else { super::place(authority) };
         Ok(judged(&place, status, retry_after, &body, |status, body| {
             if status == 200 {
                 return match &given {
@@ -236,7 +238,12 @@ impl Asker {
                     Err(_) => Err("it holds no token that can be read".into()),
                 };
             }
-            let denied: Denied = serde_json::from_slice(body).map_err(|e| e.to_string())?;
+            let denied = match serde_json::from_slice::<Denied>(body) {
+                Ok(denied) => denied,
+                // Other clouds have a service at the same place.
+                Err(_) if managed => return Ok(Err(self.refused(format!("{asked} answered {status} and did not say why; {elsewhere}")))),
+                Err(e) => return Err(format!("with the status {status} it is no JSON: {e}")),
+            };
             let said = if denied.error_description.is_empty() { denied.error } else { denied.error_description };
             Ok(Err(self.refused(format!("{asked} refused {who}: {}", one_line(&said)))))
         }))

@@ -54,7 +54,12 @@ impl Tokens {
             return Err(refused.clone());
         }
         let asked = attempts(&self.asker.place(), tries(gone), None, monitor, || self.asker.ask(&self.scope));
-        let token = asked.and_then(|given| given).inspect_err(|e| match e {
+        let asked = asked.and_then(|given| given).map_err(|e| match e {
+            // The metadata service, after so many tries: it is not being updated, it has nothing for us.
+            HttpError::Refused { status: 404 | 410, .. } => self.asker.refused(e.to_string()),
+            other => other,
+        });
+        let token = asked.inspect_err(|e| match e {
             HttpError::Credential { .. } => known.refused = Some((e.clone(), Instant::now())),
             // Others wait at the lock: they need not be as patient once more.
             HttpError::Unreachable { .. } => gone.store(true, Ordering::Relaxed),

@@ -45,6 +45,8 @@ pub enum Event {
     Warning(String),
     /// Something that the operator may like to know.
     Note(String),
+    /// What is waited for, and how far that is.
+    Waiting(String),
 }
 
 /// Listens to events, from many threads.

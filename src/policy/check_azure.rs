@@ -22,7 +22,8 @@ impl Checker<'_> {
             match http::endpoint(&said.value) {
                 Err(e) => self.error(said.defined, e),
                 Ok(url) if url.query().is_some() => {
-                    let problem = Problem::at(self.text, said.defined, "an address has no query: a signature in it would be a secret in the policy");
+                    let problem =
+                        Problem::at(self.text, said.defined, "an address has no query: a signature in it would be a secret in the policy");
                     self.problems.push(problem.hint("write `credential: { sas: { env: NAME } }` or `{ sas: { file: PATH } }`"));
                 }
                 Ok(_) => {}
@@ -46,8 +47,13 @@ impl Checker<'_> {
                 "version" => {}
                 "container" if azure.has_tokens() => {}
                 "container" => {
-                    let problem = Problem::at(self.text, by.defined, "locks by `container` are read through Azure Resource Manager, which takes no SAS");
-                    self.problems.push(problem.hint("write another kind of credential, such as `managed_identity: {}`, or lock by `version`"));
+                    let problem = Problem::at(
+                        self.text,
+                        by.defined,
+                        "locks by `container` are read through Azure Resource Manager, which takes no SAS",
+                    );
+                    self.problems
+                        .push(problem.hint("write another kind of credential, such as `managed_identity: {}`, or lock by `version`"));
                 }
                 other => self.error(by.defined, format!("a vault locks by `version` or `container`, not {other:?}")),
             }

@@ -176,19 +176,25 @@ pub fn read_log_object(
     }
 }
 
+impl LogsJob<'_> {
+    /// The objects that may hold events of the window.
+    pub fn objects(&self) -> Result<Vec<LogObject>, RestoreError> {
+        let overlaps = |span: &LogSpan| match (span.first, span.last) {
+            (Some(first), Some(last)) => first < self.to && last >= self.from,
+            _ => true,
+        };
+        let mut objects = log_objects(self.ledger, self.chain, self.as_of)?;
+        objects.retain(|log| !(log.span.count == 0 && log.object.size == 0) && overlaps(&log.span));
+        Ok(objects)
+    }
+}
+
 /// Writes the events of a window to `out`, one a line.
 pub fn restore_logs(job: &LogsJob<'_>, out: &mut dyn Write) -> Result<LogsReport, RestoreError> {
     let spill = |source| RestoreError::Write { operation: "sort in", path: job.temporary.to_owned(), source };
     let mut report = LogsReport::default();
     let mut by_id = Sorter::new(job.temporary, SORT_BUDGET);
-    let overlaps = |span: &LogSpan| match (span.first, span.last) {
-        (Some(first), Some(last)) => first < job.to && last >= job.from,
-        _ => true,
-    };
-    for (ordinal, log) in log_objects(job.ledger, job.chain, job.as_of)?.iter().enumerate() {
-        if log.span.count == 0 && log.object.size == 0 || !overlaps(&log.span) {
-            continue;
-        }
+    for (ordinal, log) in job.objects()?.iter().enumerate() {
         if let Some(disposal) = job.ledger.disposal_of(&log.object.name, &log.object.sha256)
             && job.ledger.store().head(&log.object.name)?.is_none()
         {

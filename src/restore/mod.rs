@@ -10,7 +10,7 @@ mod files;
 mod logs;
 mod members;
 mod place;
-
+mod thaw;
 mod tree;
 
 use std::path::PathBuf;
@@ -25,6 +25,7 @@ pub use diff::{AttributeChange, Change, DiffReport, RecordChange, diff, diff_raw
 pub use files::{FilesJob, FilesReport, restore_files};
 pub use logs::{LogDisposal, LogObject, LogsJob, LogsReport, known_at, log_objects, read_log_object, restore_logs};
 pub use members::{Members, SegmentRead, Wanted, read_segment};
+pub use thaw::Thaw;
 pub use tree::{Lineage, TreeInfo, open_manifest, read_tree, snapshot_of};
 
 impl RestoreError {
@@ -90,6 +91,19 @@ pub enum RestoreError {
         object: String,
         /// The vault's recipients.
         recipients: Vec<String>,
+    },
+    /// Objects lie in the archive tier.
+    #[error(
+        "{objects} objects ({:.1} MB) that this needs lie in the archive tier, {under_way} of them on their way back: \
+         bringing them back takes up to 15 h with standard priority, mostly under 1 h with high", *bytes as f64 / 1e6
+    )]
+    Archived {
+        /// How many.
+        objects: u64,
+        /// Their stored bytes.
+        bytes: u64,
+        /// How many of them are on their way back.
+        under_way: u64,
     },
     /// Nothing could be opened.
     #[error("nothing of the snapshot can be recovered: {0}")]

@@ -1,6 +1,5 @@
 //! Committing: the one way in which a run becomes part of the vault.
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -12,8 +11,9 @@ use super::dsse::Envelope;
 use super::epoch::{Grace, locked_until, month_end};
 use super::keys::{Recipients, Signer};
 use super::ledger::{Attested, ChainView, Ledger, LedgerError};
+use super::measure::{Written, hold_to, measure, no_lock};
 use super::names::{ChainName, Container, RunId};
-use crate::store::{Body, Clock, EnforcedBy, LockMode, LockRequest, LockState, ObjectInfo, Receipt, Sha256, Store, StoreError};
+use crate::store::{Body, Clock, LockMode, LockRequest, Receipt, Sha256, Store, StoreError};
 
 /// The largest difference between the agent's clock and the store's, in seconds.
 const MAX_SKEW_SECONDS: i64 = 300;
@@ -40,23 +40,6 @@ pub struct Writer {
     pub recipients: Recipients,
     /// How objects are locked.
     pub lock_mode: LockMode,
-}
-
-/// An object that was put. Its lock counts once it was read back: [`Writer::measure`].
-#[derive(Debug, Clone)]
-pub struct Written {
-    /// Logical name.
-    pub name: String,
-    /// Digest of the stored bytes.
-    pub sha256: Sha256,
-    /// Stored bytes.
-    pub size: u64,
-    /// The store's version id, where it has versions.
-    pub version: Option<String>,
-    /// The lock that was asked for.
-    pub asked: LockRequest,
-    /// The lock, where the store read it back at once.
-    pub lock: Option<LockState>,
 }
 
 /// A run that is ready to be committed.
@@ -140,7 +123,7 @@ pub enum CommitError {
         until: Timestamp,
     },
     /// The store locked less than it was asked to.
-    #[error("the store answered a lock on {name} until {answered}, not until {asked}: what is not locked is no backup")]
+    #[error("the store shows {answered} on {name}, not a lock until {asked}: what is not locked is no backup")]
     LockNotKept {
         /// The object.
         name: String,
@@ -217,8 +200,12 @@ impl Writer {
     }
 
     /// Reads back the locks of what was put, as few listings as there are folders, and holds the store to them.
-    pub fn measure(&self, objects: &[Written]) -> Result<Vec<ObjectRef>, CommitError> {
-        measure(self.ledger.store().as_ref(), objects)
+    pub fn measure(&self, objects: &mut [Written]) -> Result<(), CommitError> {
+        let shown = measure(self.ledger.store().as_ref(), objects)?;
+        for (written, shown) in objects.iter_mut().zip(shown) {
+            written.lock = Some(shown?.lock);
+        }
+        Ok(())
     }
 
     /// Signs and commits a run at the lowest free number after the chain's head.
@@ -231,7 +218,11 @@ impl Writer {
         mut enough: impl FnMut(&Attested) -> bool,
         mut still: impl FnMut(&ChainView) -> Result<(), CommitError>,
     ) -> Result<Committed, CommitError> {
-        let mut objects = self.measure(&draft.objects)?;
+        let shown = measure(self.ledger.store().as_ref(), &draft.objects)?.into_iter();
+        // A run that failed attests what is left of it.
+        let failed = draft.outcome == Outcome::Failed;
+        let shown = shown.filter(|object| !(failed && matches!(object, Err(CommitError::Vanished { .. }))));
+        let mut objects = shown.collect::<Result<Vec<ObjectRef>, CommitError>>()?;
         self.hold_before(draft, &mut objects)?;
         for _ in 0..MAX_TRIES {
             let view = self.ledger.chain_until(&draft.chain, &mut enough)?;
@@ -323,56 +314,6 @@ fn put_first(store: &dyn Store, name: &str, bytes: &[u8], sha256: &Sha256, lock:
         return Err(StoreError::AlreadyExists { name: name.to_owned() }.into());
     }
     hold_to(&stored, &shown.lock.unwrap_or_else(no_lock))
-}
-
-/// No lock, as a service shows it.
-pub(super) fn no_lock() -> LockState {
-    LockState { mode: LockMode::None, until: None, enforced_by: EnforcedBy::Service, container: None }
-}
-
-/// Refuses a lock that is less than what was asked for.
-fn hold_to(stored: &Written, state: &LockState) -> Result<(), CommitError> {
-    let Written { name, asked, .. } = stored;
-    if asked.mode != LockMode::None && (state.mode != asked.mode || state.until.is_none_or(|until| until < asked.until)) {
-        let mode = match state.mode {
-            LockMode::Locked => "",
-            LockMode::Unlocked => "an unlocked policy ",
-            LockMode::None => "no lock at all, ",
-        };
-        let answered = state.until.map_or_else(|| format!("{mode}no instant"), |until| format!("{mode}{until}"));
-        return Err(CommitError::LockNotKept { name: name.clone(), answered, asked: asked.until });
-    }
-    Ok(())
-}
-
-/// See [`Writer::measure`].
-pub(super) fn measure(store: &dyn Store, objects: &[Written]) -> Result<Vec<ObjectRef>, CommitError> {
-    let folder = |name: &str| name.rfind('/').map_or(0, |at| at + 1);
-    let mut folders: BTreeMap<&str, Vec<&Written>> = BTreeMap::new();
-    for stored in objects.iter().filter(|o| o.lock.is_none()) {
-        folders.entry(&stored.name[..folder(&stored.name)]).or_default().push(stored);
-    }
-    let mut shown: HashMap<(String, Option<String>), ObjectInfo> = HashMap::new();
-    for (folder, wanted) in &folders {
-        let place = if let [one] = wanted.as_slice() { one.name.as_str() } else { folder };
-        shown.extend(store.list(place)?.into_iter().map(|info| ((info.name.clone(), info.version.clone()), info)));
-    }
-    objects
-        .iter()
-        .map(|stored| {
-            let lock = match &stored.lock {
-                Some(lock) => lock.clone(),
-                None => {
-                    let found = shown.get(&(stored.name.clone(), stored.version.clone())).filter(|info| info.size == stored.size);
-                    let info = found.ok_or_else(|| CommitError::Vanished { name: stored.name.clone() })?;
-                    info.lock.clone().unwrap_or_else(no_lock)
-                }
-            };
-            hold_to(stored, &lock)?;
-            let Written { name, sha256, size, version, .. } = stored.clone();
-            Ok(ObjectRef { name, sha256, size, version, lock })
-        })
-        .collect()
 }
 
 /// Commits the very first attestation of a vault.

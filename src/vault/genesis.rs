@@ -8,9 +8,10 @@ use serde_json::Value;
 use super::attestation::{
     Agent, GenesisDetails, Kind, ObjectRef, Outcome, Predicate, RetentionBy, Statement, Subject, SubjectDigest, VaultFile, VaultVersion,
 };
-use super::commit::{CommitError, Written, commit_genesis, measure};
+use super::commit::{CommitError, commit_genesis};
 use super::epoch::{Grace, locked_until, month_end};
 use super::keys::{Recipients, Signer, SignerEntry};
+use super::measure::{Written, measure};
 use super::names::{self, ChainName, Container, RECOVERY_MD, RunId, VAULT_JSON};
 use crate::store::{Body, LockMode, LockRequest, Sha256, Store, StoreError};
 
@@ -105,7 +106,8 @@ pub fn found(store: &Arc<dyn Store>, founding: Founding<'_>) -> Result<Vec<u8>, 
         objects.push(Written { name: name.to_owned(), sha256, size: bytes.len() as u64, version, asked: lock, lock: state });
     }
     // A store that ignores locks is found out here, before anything is committed.
-    let objects: Vec<ObjectRef> = measure(store.as_ref(), &objects)?;
+    let measured = measure(store.as_ref(), &objects).map_err(commit)?;
+    let objects = measured.into_iter().collect::<Result<Vec<ObjectRef>, CommitError>>()?;
     let details = GenesisDetails { signers: founding.signers, recipients_list: founding.recipients.texts().to_vec() };
     let Value::Object(details) = serde_json::to_value(&details).map_err(encode)? else { unreachable!("a struct is an object") };
     let subject = objects.iter().map(|o| Subject { name: o.name.clone(), digest: SubjectDigest { sha256: o.sha256 } }).collect();

@@ -303,7 +303,7 @@ impl Writer {
         let name = draft.chain.envelope(committed.sequence);
         let store = self.ledger.store();
         let info = store.head(&name)?.ok_or_else(|| CommitError::Vanished { name: name.clone() })?;
-        let lock = info.lock.unwrap_or_else(super::commit::no_lock);
+        let lock = info.lock.unwrap_or_else(super::measure::no_lock);
         let mut objects = committed.objects.clone();
         objects.push(ObjectRef { name, sha256: committed.sha256, size: info.size, version: info.version, lock });
         self.hold_all(&holds, &mut objects)

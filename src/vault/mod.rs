@@ -17,6 +17,7 @@ mod holds;
 pub mod keys;
 mod ledger;
 pub mod manifest;
+mod measure;
 pub mod names;
 mod rotation;
 pub mod seal;
@@ -24,12 +25,13 @@ pub mod segment;
 pub mod strict;
 mod trust;
 
-pub use commit::{CommitError, Committed, Draft, Writer, Written};
+pub use commit::{CommitError, Committed, Draft, Writer};
 pub use disposal::{
     Approval, Disposal, DisposedObject, DispositionDetails, NotRemoved, Removed, approvers, disposable_from, kept_until, needed_elsewhere,
 };
 pub use genesis::{Founding, GenesisError, found, recovery_text};
 pub use holds::{Hold, HoldAction, HoldDetails, HoldScope, HoldState, Kept, Lifted, holds_in};
 pub use ledger::{Attested, BundleError, ChainView, Ledger, LedgerError, Void, read_bundle};
+pub use measure::Written;
 pub use rotation::RotationError;
 pub use trust::{Anchor, Trust, TrustError, VoidReason};

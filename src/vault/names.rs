@@ -24,6 +24,8 @@ const OWN_RECORDS: &str = "backstop";
 pub const BUNDLES: &str = "attestations/bundles/";
 /// Where the policies lie.
 pub const POLICIES: &str = "attestations/policies/";
+/// Where objects lie that were put only to see what the store does to them; they are no part of the vault.
+pub const CANARIES: &str = "attestations/canaries/";
 /// Where things that must outlive their first lock are written again each year.
 pub const RESTATED: &str = "attestations/restated/";
 
@@ -271,6 +273,11 @@ pub fn log_object(stream: &ShortName, day: Timestamp, run: RunId, number: usize)
 pub fn late_log_object(stream: &ShortName, day: Timestamp, run: RunId, number: usize) -> String {
     let day = day.to_zoned(TimeZone::UTC).strftime("%Y/%m/%d").to_string();
     format!("audit-logs/{stream}/{day}/{run}-late-{number:04}{NDJSON}")
+}
+
+/// An object that is put only to see what the store does to it.
+pub fn canary(run: RunId) -> String {
+    format!("{CANARIES}{run}")
 }
 
 /// The bundle of a checkpoint.

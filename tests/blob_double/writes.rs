@@ -111,7 +111,7 @@ fn blocks_are_committed_in_the_order_of_the_list() {
     assert_eq!(h.list("plain", "").element("Name"), None);
     assert_eq!(h.list("plain", "&include=uncommittedblobs").element("Name").as_deref(), Some("a/b c.json"));
     let listed = h.get(BLOB, "&comp=blocklist&blocklisttype=all").text();
-    assert_eq!(super::elements(&listed, "Name"), ["QUFB", "QkJC", "Q0ND"]);
+    assert_eq!(super::elements(&listed, "Name"), ["Q0ND", "QUFB", "QkJC"]);
     assert_eq!(commit("<Latest>QkJC</Latest><Uncommitted>QUFB</Uncommitted>").status, 201);
     let got = h.get(BLOB, "");
     assert_eq!((got.body.as_slice(), got.header("content-md5")), (b"twoone".as_slice(), None));

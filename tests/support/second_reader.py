@@ -638,6 +638,8 @@ class Vault:
                     continue
                 self.need(source.epoch == e.epoch, what, f"needs run {run} of another epoch")
                 for o in source.objects:
+                    if not SNAPSHOT_OBJECT.fullmatch(o["name"]):
+                        continue  # a policy beside them: the state needs segments and manifests
                     held = self.lock_until(o["name"], o["lock"])
                     self.need(held and held >= self.rule_for(e, o["name"]) - 10**9, what, f"needs {o['name']}, which is not locked long enough for it")
             manifests = [n for n, _ in e.subjects if n.endswith("/manifest.ndjson.zst.age")]

@@ -11,10 +11,11 @@ use serde::{Deserialize, Serialize};
 use super::open_vault;
 use crate::cli::context::Context;
 use crate::cli::exit::{CliError, Exit};
-use crate::cli::init;
+use crate::cli::{init, store};
+use crate::policy::LoadedPolicy;
 use crate::sample::{Deed, Options, SampleError, Server, Tenant, serve};
-use crate::store::Sha256;
-use crate::vault::Ledger;
+use crate::store::{Sha256, Store};
+use crate::vault::{Anchor, Ledger};
 
 /// The files of a quickstart, relative to its directory.
 pub(super) const POLICY: &str = "backstop.yaml";
@@ -42,6 +43,20 @@ struct StoryFile {
     start: Timestamp,
     port: u16,
     happened: Vec<Happened>,
+    /// Where the vault is, as the policy says.
+    #[serde(default = "on_this_machine")]
+    vault: String,
+    /// How it locks.
+    #[serde(default = "locked")]
+    lock: String,
+}
+
+fn on_this_machine() -> String {
+    "  local: { path: ./vault }".into()
+}
+
+fn locked() -> String {
+    "locked".into()
 }
 
 /// Something that was done to the tenant.
@@ -89,7 +104,15 @@ impl Home {
                     return Err(CliError::new(Exit::Usage, format!("{} is not empty, and not of an earlier quickstart", dir.display()))
                         .hint("choose an empty or new directory with --dir"));
                 }
-                StoryFile { users: users.max(20), seed: 1, start: Timestamp::now(), port: PORT, happened: Vec::new() }
+                StoryFile {
+                    users: users.max(20),
+                    seed: 1,
+                    start: Timestamp::now(),
+                    port: PORT,
+                    happened: Vec::new(),
+                    vault: on_this_machine(),
+                    lock: locked(),
+                }
             }
         };
         std::env::set_current_dir(dir).map_err(|e| failed("change into", e))?;
@@ -104,6 +127,22 @@ impl Home {
     fn save(&self) -> Result<(), CliError> {
         let text = serde_json::to_vec_pretty(&self.story).map_err(|e| CliError::new(Exit::Failed, e.to_string()))?;
         init::write_new(Path::new(STORY), &text, 0o644)
+    }
+
+    /// Lets the vault be somewhere else; said before it is made.
+    pub fn place(&mut self, vault: String, lock: String) -> Result<(), CliError> {
+        (self.story.vault, self.story.lock) = (vault, lock);
+        self.save()
+    }
+
+    /// Whether the vault is in a storage account.
+    pub fn in_azure(&self) -> bool {
+        self.story.vault != on_this_machine()
+    }
+
+    /// Whether the vault has no locks.
+    pub fn without_locks(&self) -> bool {
+        self.story.lock == "none"
     }
 
     /// Whether keys and vault are there.
@@ -165,6 +204,8 @@ impl Home {
         let filled = |recipients: &str| {
             TEMPLATE
                 .replace("@RECIPIENTS@", recipients)
+                .replace("@VAULT@", &self.story.vault)
+                .replace("@LOCK@", &self.story.lock)
                 .replace("@URL@", url)
                 .replace("@TENANT@", &options.tenant)
                 .replace("@CLIENT@", &options.client_id)
@@ -213,7 +254,15 @@ impl Home {
 
     /// The vault, to read.
     pub fn ledger(&self) -> Result<Ledger, CliError> {
+        if self.in_azure() {
+            return Ok(Ledger::open(self.store()?, &Anchor::Envelope(self.genesis_envelope()?))?);
+        }
         open_vault(Path::new("vault"), Some(self.genesis_envelope()?))
+    }
+
+    /// Where the vault's objects are.
+    pub fn store(&self) -> Result<Arc<dyn Store>, CliError> {
+        store::open(&LoadedPolicy::load(Path::new(POLICY))?)
     }
 
     /// A damaged copy of the vault, to read.

@@ -2,13 +2,14 @@
 //!
 //! Every step is one that may be interrupted and run again: what is there is kept, and the story goes on.
 
+mod azure;
 mod damage;
 mod home;
 mod screen;
 mod tools;
 mod truth;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,7 +17,7 @@ use clap::Args;
 
 use super::context::Context;
 use super::exit::{CliError, Exit};
-use super::output::{DOUBT, FAINT, GOOD, STRONG, grouped};
+use super::output::{DOUBT, FAINT, GOOD, STRONG, grouped, human_bytes};
 use super::{Cli, dispatch};
 use crate::sample::Tenant;
 use crate::vault::Ledger;
@@ -34,6 +35,9 @@ pub struct QuickstartArgs {
     /// Where the sample tenant listens; unless said, 8480 or whatever is free
     #[arg(long, value_name = "PORT")]
     port: Option<u16>,
+    /// A storage account for the vault: its Blob endpoint, or that of an emulator, with or without a SAS as its query
+    #[arg(long, value_name = "URL")]
+    azure: Option<String>,
     /// Keep the sample tenant running at the end, to try things on it
     #[arg(long)]
     serve: bool,
@@ -62,7 +66,19 @@ pub fn run(context: &Context, args: &QuickstartArgs) -> Result<Exit, CliError> {
     let mut home = Home::open(&args.dir, args.users)?;
     let story = Story { context: context.muted_if_json() };
     let again = home.is_initialised();
-    story.title("A tenant, keys and a vault on this machine");
+    if let Some(address) = &args.azure {
+        if again {
+            return Err(CliError::new(Exit::Usage, "the vault of this quickstart was made already, and is not moved")
+                .hint("choose another --dir, or leave --azure out: the policy says where the vault is"));
+        }
+        let place = azure::place(address)?;
+        home.place(place.yaml, place.lock)?;
+    }
+    let place = if home.in_azure() { "in a storage account" } else { "on this machine" };
+    story.title(&format!("A tenant and keys on this machine, and a vault {place}"));
+    if home.without_locks() {
+        story.say(format!("{DOUBT}{}{DOUBT:#}", azure::IGNORES_LOCKS));
+    }
     story.say(format!("{FAINT}$ cd {}{FAINT:#}", args.dir.display()));
     let (tenant, server) = home.tenant(args.port)?;
     home.initialise(&context.muted(), &server.url(), &tenant)?;
@@ -97,7 +113,16 @@ pub fn run(context: &Context, args: &QuickstartArgs) -> Result<Exit, CliError> {
 
     story.title("An auditor's look: no key, only the vault and its first digest");
     let genesis = home.genesis()?;
-    story.run(&["verify", "--vault", "vault", "--genesis", &genesis], Exit::Done)?;
+    if home.in_azure() {
+        story.run(&["verify", "--genesis", &genesis], Exit::Done)?;
+        story.title("A plain download of the containers, as any tool makes it");
+        home.clear("vault")?;
+        let (objects, bytes) = azure::download(home.store()?.as_ref(), Path::new("vault"))?;
+        story.say(format!("{} objects, {}, into vault/", grouped(objects), human_bytes(bytes)));
+        story.run(&["verify", "--vault", "vault", "--genesis", &genesis, "--ignore-locks"], Exit::Done)?;
+    } else {
+        story.run(&["verify", "--vault", "vault", "--genesis", &genesis], Exit::Done)?;
+    }
 
     story.title("Back to before the intruder: restored, and compared with what the tenant served");
     home.clear("restored")?;

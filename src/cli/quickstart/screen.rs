@@ -75,7 +75,7 @@ pub(super) fn show(context: &Context, home: &Home, ledger: &Ledger, proof: &Proo
     let objectives = LoadedPolicy::load(std::path::Path::new(POLICY))?.policy.objectives;
     let (rpo, rto) = (&objectives.rpo.value, &objectives.rto.value);
     output.json(&json!({
-        "dir": home.path("."), "policy": home.path("backstop.yaml"), "vault": home.path("vault"), "restored": home.path("restored"),
+        "dir": home.path("."), "policy": home.path("backstop.yaml"), "vault": if home.in_azure() { ledger.store().describe() } else { home.path("vault").display().to_string() }, "restored": home.path("restored"),
         "damaged": home.path("damaged"), "damaged_object": proof.damaged_object, "genesis_sha256": ledger.trust().genesis(),
         "protected": all.iter().map(|p| json!({
             "name": p.name, "count": p.count, "stored_bytes": p.stored_bytes, "lock_until": p.locked_until,
@@ -105,6 +105,10 @@ pub(super) fn show(context: &Context, home: &Home, ledger: &Ledger, proof: &Proo
             line(format!("     {}", other.told()));
         }
     }
+    if home.without_locks() {
+        line(format!("{DOUBT}no{DOUBT:#}   nothing is locked: this store takes locks and ignores them, so whoever may"));
+        line("     write can delete all of it. That is fine for a trial, and for nothing else".into());
+    }
     output.say(format!("\n{STRONG}Measured here{STRONG:#}"));
     let worst = |streams: bool| all.iter().filter(|p| p.what.contains(" events of ") == streams).map(age).fold(0.0, f64::max);
     line(format!("RPO now       configuration {}, logs {} (objective {rpo})", spoken(worst(false)), spoken(worst(true))));
@@ -117,7 +121,12 @@ pub(super) fn show(context: &Context, home: &Home, ledger: &Ledger, proof: &Proo
     ));
     output.say(format!("\n{STRONG}Where it is{STRONG:#}  {FAINT}{}{FAINT:#}", home.path("").display()));
     line("backstop.yaml    the policy       keys/       identities and signing keys".into());
-    line("vault/           the backups      restored/   what came back".into());
+    if home.in_azure() {
+        line(format!("the backups are in {}", ledger.store().describe()));
+        line("vault/           a download      restored/   what came back".into());
+    } else {
+        line("vault/           the backups      restored/   what came back".into());
+    }
     line(format!("damaged/         the bad copy     vault/{RECOVERY_MD}"));
     output.say(format!("\n{STRONG}Try next{STRONG:#}  {FAINT}in that directory{FAINT:#}"));
     line("backstop ls".into());

@@ -49,7 +49,8 @@ impl Manager {
             }
         };
         for subscription in &subscriptions {
-            let mut next = Some(self.service.url(&format!("/subscriptions/{subscription}/providers/Microsoft.Storage/storageAccounts"), &[VERSION]));
+            let mut next =
+                Some(self.service.url(&format!("/subscriptions/{subscription}/providers/Microsoft.Storage/storageAccounts"), &[VERSION]));
             while let Some(url) = next {
                 let page: Value = self.service.get(&url, None, &Silent, |body| serde_json::from_slice(body).map_err(|e| e.to_string()))?;
                 let found = page["value"].as_array().into_iter().flatten().find(|a| a["name"].as_str() == Some(&self.account));

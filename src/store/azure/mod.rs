@@ -12,6 +12,7 @@ mod control;
 mod error;
 mod gate;
 mod list;
+mod probe;
 mod put;
 mod read;
 mod sas;
@@ -37,7 +38,8 @@ pub use control::{ContainerPolicy, ControlPlane};
 pub use error::AzureError;
 use error::{Doing, refusal, translate};
 use gate::Gate;
-pub use sas::check_sas;
+pub use probe::{ContainerFacts, Deletion};
+pub use sas::{SasFacts, check_sas, sas_facts};
 
 use super::{Body, LockMode, LockRequest, LockState, ObjectInfo, Priority, Receipt, Sha256, Store, StoreError};
 
@@ -197,7 +199,7 @@ impl Store for AzureStore {
     fn extend_lock(&self, name: &str, version: Option<&str>, lock: &LockRequest) -> Result<LockState, StoreError> {
         self.split(name)?;
         let info = self.lock_of(name, version)?;
-        let state = info.lock.clone().unwrap_or_else(|| list::no_lock());
+        let state = info.lock.clone().unwrap_or_else(list::no_lock);
         let refused = |reason: String| StoreError::LockRefused { name: name.to_owned(), reason };
         if state.mode == LockMode::Locked && (lock.mode != LockMode::Locked || state.until.is_some_and(|until| lock.until < until)) {
             let until = state.until.map_or_else(String::new, |u| u.to_string());
@@ -216,7 +218,7 @@ impl Store for AzureStore {
         };
         let done = self.block_on(blob.set_immutability_policy(&instant(lock.until), Some(options)));
         done.map_err(|e| put::lock_problem(&e, name, self.doing("lock", name)))?;
-        Ok(self.lock_of(name, info.version.as_deref())?.lock.unwrap_or_else(|| list::no_lock()))
+        Ok(self.lock_of(name, info.version.as_deref())?.lock.unwrap_or_else(list::no_lock))
     }
 
     fn set_hold(&self, name: &str, version: Option<&str>, held: bool) -> Result<bool, StoreError> {
@@ -271,7 +273,8 @@ impl Store for AzureStore {
         if let Some(now) = self.gate.now() {
             return Ok(now);
         }
-        let container = self.real("attestations");
+        // Any of them has the service's clock.
+        let container = self.options.containers.values().next().map_or("", String::as_str);
         self.block_on(self.container(container).get_properties(None)).map_err(|e| translate(&e, self.doing("look at", container)))?;
         self.gate.now().ok_or_else(|| {
             let what = "its answer has no Date, so no lock can be judged".to_owned();

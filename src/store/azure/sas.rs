@@ -30,10 +30,27 @@ pub fn check_sas(text: &str, now: Timestamp) -> Result<String, StoreError> {
     Ok(query.to_owned())
 }
 
-/// 64 bytes in Base64, as an account's key is written.
+/// What a SAS says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SasFacts {
+    /// Its permissions: letters.
+    pub permissions: String,
+    /// When it ends; absent where a stored access policy says it.
+    pub ends: Option<Timestamp>,
+}
+
+/// Reads what a SAS says of itself; nothing of its signature.
+pub fn sas_facts(text: &str) -> SasFacts {
+    let query = text.trim().trim_matches('"');
+    let query = query.split_once('?').map_or(query, |(_, query)| query);
+    let field = |name: &str| url::form_urlencoded::parse(query.as_bytes()).find(|(k, _)| k == name).map(|(_, v)| v.into_owned());
+    SasFacts { permissions: field("sp").unwrap_or_default(), ends: field("se").and_then(|text| text.parse().ok()) }
+}
+
+/// Some 64 bytes in Base64, as an account's key is written.
 fn looks_like_key(text: &str) -> bool {
     use base64::Engine;
-    text.len() == 88 && base64::engine::general_purpose::STANDARD.decode(text).is_ok_and(|bytes| bytes.len() == 64)
+    !text.contains('&') && base64::engine::general_purpose::STANDARD.decode(text).is_ok_and(|bytes| bytes.len() >= 32)
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ pub fn set_metadata(state: &mut State, call: &Call, container: &str, blob: &str)
     changed.metadata = call.metadata();
     (changed.etag, changed.modified) = (etag.clone(), now);
     if versioning {
-        (changed.id, changed.lock, changed.legal_hold) = (id.clone(), None, false);
+        (changed.id, changed.lock, changed.legal_hold, changed.written) = (id.clone(), None, false, now);
         found.blobs.get_mut(blob).unwrap().versions.push(changed);
     } else {
         *version = changed;

@@ -155,7 +155,7 @@ pub fn permit(caller: &Caller, operation: &str, call: &Call) -> Result<(), Reply
         Caller::Sas { letters, types } => {
             let kind = resource_type(operation);
             // A service SAS lists its container, and sees nothing else of it.
-            if !types.contains(kind) && !(types == "o" && operation == "ListBlobs") && operation != "GetAccountInformation" {
+            if !types.contains(kind) && (types != "o" || operation != "ListBlobs") && operation != "GetAccountInformation" {
                 return Err(Reply::error(403, "AuthorizationResourceTypeMismatch"));
             }
             let any_of = letters_for(operation, version, call.query("deletetype") == Some("permanent"));
@@ -168,7 +168,7 @@ pub fn permit(caller: &Caller, operation: &str, call: &Call) -> Result<(), Reply
         }
         Caller::Token(role) => {
             let lock = is_put(operation) && call.wants_lock();
-            if role_permits(*role, operation) && !(lock && !matches!(role, Role::Owner | Role::Agent)) { Ok(()) } else { denied() }
+            if (!lock || matches!(role, Role::Owner | Role::Agent)) && role_permits(*role, operation) { Ok(()) } else { denied() }
         }
     }
 }

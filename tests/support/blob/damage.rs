@@ -1,12 +1,14 @@
 //! What the provider may do to stored data, behind the back of every rule.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hyper::body::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::state::{State, Version};
+use super::state::{Blob, Container, State, Version};
+use super::sums;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "damage", rename_all = "snake_case")]
@@ -62,7 +64,7 @@ fn flip(version: &mut Version, byte: u64) -> bool {
             *piece = Bytes::from(bytes);
             return true;
         }
-        at -= piece.len() as u64;
+        at = at.saturating_sub(piece.len() as u64);
     }
     false
 }
@@ -77,15 +79,47 @@ pub fn content(state: &State, container: &str, name: &str, version: Option<&str>
     Some(found?.data.concat())
 }
 
+/// Makes many small blobs without a request for each.
+pub fn fill(state: &mut State, container: &str, prefix: &str, count: usize) {
+    let now = state.now();
+    for n in 0..count {
+        let (id, etag) = (state.next_version_id(), state.next_etag());
+        let data = Bytes::from(n.to_string());
+        let version = Version {
+            id,
+            etag,
+            created: now,
+            modified: now,
+            written: now,
+            md5: Some(sums::md5(&data)),
+            data: Arc::new(vec![data]),
+            blocks: Arc::default(),
+            properties: BTreeMap::new(),
+            metadata: vec![("number".to_owned(), n.to_string())],
+            tags: Vec::new(),
+            tier: None,
+            tier_changed: None,
+            rehydrating: None,
+            lock: None,
+            legal_hold: false,
+            deleted: None,
+        };
+        let Some(found) = state.containers.get_mut(container) else { return };
+        let blob = Blob { versions: vec![version], live: true, ..Blob::default() };
+        found.blobs.insert(format!("{prefix}{n:08}"), blob);
+    }
+}
+
 /// What a secondary that was replicated until an instant does not have: everything written after it. A previous
 /// version that was current then is current again. Returns how many versions were lost.
 pub fn fail_over(state: &mut State, until: Timestamp) -> usize {
-    let mut lost = 0;
+    let versions = |c: &Container| c.blobs.values().map(|b| b.versions.len()).sum::<usize>();
+    let mut lost = state.containers.values().filter(|c| c.created > until).map(versions).sum();
     state.containers.retain(|_, container| container.created <= until);
     for container in state.containers.values_mut() {
         for blob in container.blobs.values_mut() {
             let before = blob.versions.len();
-            blob.versions.retain(|v| v.created <= until && (v.modified <= until || v.created == v.modified));
+            blob.versions.retain(|v| v.written <= until);
             lost += before - blob.versions.len();
             if before > blob.versions.len() {
                 blob.live = !blob.versions.is_empty();

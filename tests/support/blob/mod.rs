@@ -171,6 +171,11 @@ impl BlobDouble {
         damage::inflict(&mut self.core.lock(), container, name, version, &damage)
     }
 
+    /// Makes so many small blobs at once, for listings; their names are the prefix and eight digits.
+    pub fn fill(&self, container: &str, prefix: &str, count: usize) {
+        damage::fill(&mut self.core.lock(), container, prefix, count);
+    }
+
     /// Loses everything written after an instant; returns how many versions that were.
     pub fn fail_over(&self, until: Timestamp) -> usize {
         damage::fail_over(&mut self.core.lock(), until)

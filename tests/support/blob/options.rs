@@ -51,7 +51,7 @@ impl Default for Options {
         };
         Options {
             account: "pimvault".into(),
-            account_key: "ZG91YmxlIG9mIHRoZSBibG9iIHNlcnZpY2UsIGEga2V5IGZvciB0ZXN0cyBvbmx5LCA2NCBieXRlcyBsb25nLi4u".into(),
+            account_key: "ZG91YmxlIG9mIHRoZSBCbG9iIHNlcnZpY2U6IDY0IGJ5dGVzIHRoYXQgc2lnbiBvbmx5IHdpdGhpbiB0ZXN0cw==".into(),
             port: 0,
             latency_ms: 0,
             now: None,

@@ -204,6 +204,8 @@ pub struct Version {
     pub etag: String,
     pub created: Timestamp,
     pub modified: Timestamp,
+    /// When this version came to be, which new metadata on an older one also does.
+    pub written: Timestamp,
     /// Pieces, one per block or one for all.
     pub data: Arc<Vec<Bytes>>,
     /// Of committed blocks: id and size.

@@ -208,6 +208,7 @@ fn store(state: &mut State, call: &Call, caller: &Caller, (container, blob): (&s
         etag: etag.clone(),
         created: now,
         modified: now,
+        written: now,
         data: Arc::new(content.data),
         blocks: Arc::new(content.blocks),
         md5: content.md5,
