@@ -194,7 +194,7 @@ fn the_template_has_the_same_roles_and_rules_as_the_files() {
     }
     // Nobody gets a role by default, and the role that each gets is the one that was meant.
     for (resource, who) in template["resources"].as_array().unwrap()[5..].iter().zip(["agent", "tester", "operator"]) {
-        let title = json!({ "agent": "Agent", "tester": "Restore Tester", "operator": "Operator" })[who].as_str().unwrap().to_owned();
+        let title = json!({ "agent": "agent", "tester": "restore tester", "operator": "operator" })[who].as_str().unwrap().to_owned();
         assert_eq!(*default(&format!("{who}PrincipalId")), "");
         assert_eq!(resource["condition"], format!("[not(empty(parameters('{who}PrincipalId')))]"));
         assert_eq!(resource["properties"]["principalId"], format!("[parameters('{who}PrincipalId')]"));
@@ -369,7 +369,7 @@ fn a_new_account_is_made_in_an_order_that_holds() {
     }
     let account = format!("{scope}/providers/Microsoft.Storage/storageAccounts/vault01");
     let to = ["--assignee-object-id", agent, "--assignee-principal-type", "ServicePrincipal", "--scope", &account];
-    let wanted: Vec<&str> = [&["role", "assignment", "create", "--role", "Backstop Agent"], &to[..], &SUBSCRIPTION].concat();
+    let wanted: Vec<&str> = [&["role", "assignment", "create", "--role", "Backstop agent"], &to[..], &SUBSCRIPTION].concat();
     assert_eq!(*roles[4], wanted);
     assert_eq!(roles.len(), 5, "nobody else gets a role");
 }
@@ -458,8 +458,8 @@ fn policies_of_containers_are_locked_only_when_asked() {
     let open = by_container(Cloud::Empty, &[]);
     assert_eq!(open.code, 0, "{}", open.stderr);
     assert!(!open.has("storage container immutability-policy lock") && open.stderr.contains("NOT locked"));
-    // Seven years have at most two leap days; a month and the grace come on top.
-    let rest = "--resource-group backup --period 2618 --allow-protected-append-writes false";
+    // Seven years, a quarter and the grace: what `doctor` holds a policy to.
+    let rest = "--resource-group backup --period 2684 --allow-protected-append-writes false";
     let wanted = line(&format!("storage container immutability-policy create --account-name vault01 --container-name evidence {rest}"));
     assert!(open.changes().contains(&&wanted), "{:#?}", open.changes());
     assert!(open.calls.iter().flatten().all(|word| word != "--enable-alw" && word != "--enable-vlw"), "a policy would be a default only");
@@ -474,14 +474,14 @@ fn policies_of_containers_are_locked_only_when_asked() {
     };
     assert_eq!(
         [period("audit-logs"), period("attestations"), period("evidence")],
-        ["4000", "4000", "2618"],
+        ["4000", "4000", "2684"],
         "attestations outlast what they attest"
     );
 
     // A locked policy that is too short is named; one that is long enough is fine.
     let short = by_container(Cloud::Locked, &["--lock"]);
     assert_eq!(short.code, 1);
-    assert!(short.stderr.contains("locked at 100 days, and 2618") && !short.has("storage container immutability-policy"));
+    assert!(short.stderr.contains("locked at 100 days, and 2684") && !short.has("storage container immutability-policy"));
     let mut fits = vec!["--lock"];
     fits.extend(["config-snapshots=90", "audit-logs=90", "evidence=100", "attestations=90"].iter().flat_map(|p| ["--period", p]));
     assert_eq!(by_container(Cloud::Locked, &fits).code, 0);

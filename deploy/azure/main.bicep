@@ -97,7 +97,7 @@ var settings = [
 // The same three roles as role.json, role-tester.json and role-operator.json. Only operators delete.
 var roles = [
   {
-    name: 'Agent'
+    name: 'agent'
     description: 'Writes a backstop vault and locks what it writes. Deletes nothing.'
     dataActions: [
       'Microsoft.Storage/storageAccounts/blobServices/containers/blobs/read'
@@ -108,7 +108,7 @@ var roles = [
     ]
   }
   {
-    name: 'Restore Tester'
+    name: 'restore tester'
     description: 'Reads a backstop vault: restore tests and audits. Writes and deletes nothing.'
     dataActions: [
       'Microsoft.Storage/storageAccounts/blobServices/containers/blobs/read'
@@ -116,7 +116,7 @@ var roles = [
     ]
   }
   {
-    name: 'Operator'
+    name: 'operator'
     description: 'Sets and lifts legal holds, and destroys what is past every lock and hold.'
     dataActions: [
       'Microsoft.Storage/storageAccounts/blobServices/containers/blobs/read'
@@ -290,11 +290,11 @@ resource roleDefinitions 'Microsoft.Authorization/roleDefinitions@2022-04-01' = 
 // Each on this account only, and only where somebody was named.
 resource agentAssignment 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(agentPrincipalId)) {
   scope: account
-  name: guid(account.id, agentPrincipalId, 'Agent')
+  name: guid(account.id, agentPrincipalId, 'agent')
   properties: {
     principalId: agentPrincipalId
     principalType: principalType
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', guid(resourceGroup().id, rolePrefix, 'Agent'))
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', guid(resourceGroup().id, rolePrefix, 'agent'))
   }
   dependsOn: [
     roleDefinitions
@@ -303,11 +303,11 @@ resource agentAssignment 'Microsoft.Authorization/roleAssignments@2022-04-01' = 
 
 resource testerAssignment 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(testerPrincipalId)) {
   scope: account
-  name: guid(account.id, testerPrincipalId, 'Restore Tester')
+  name: guid(account.id, testerPrincipalId, 'restore tester')
   properties: {
     principalId: testerPrincipalId
     principalType: principalType
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', guid(resourceGroup().id, rolePrefix, 'Restore Tester'))
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', guid(resourceGroup().id, rolePrefix, 'restore tester'))
   }
   dependsOn: [
     roleDefinitions
@@ -316,11 +316,11 @@ resource testerAssignment 'Microsoft.Authorization/roleAssignments@2022-04-01' =
 
 resource operatorAssignment 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(operatorPrincipalId)) {
   scope: account
-  name: guid(account.id, operatorPrincipalId, 'Operator')
+  name: guid(account.id, operatorPrincipalId, 'operator')
   properties: {
     principalId: operatorPrincipalId
     principalType: operatorPrincipalType
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', guid(resourceGroup().id, rolePrefix, 'Operator'))
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', guid(resourceGroup().id, rolePrefix, 'operator'))
   }
   dependsOn: [
     roleDefinitions

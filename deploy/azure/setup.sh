@@ -31,9 +31,9 @@ usage: setup.sh --account NAME --resource-group GROUP [options]
 
   --lock-by version         each object carries its own lock (default)
   --lock-by container       a retention policy on each container locks it
-  --retention-years N       with --lock-by container: 7
+  --retention-years N       with --lock-by container: the longest retention of the policy; 7
   --grace-days N            with --lock-by container: 30
-  --epoch-days N            with --lock-by container: the longest period; 31, for quarters 92, for years 366
+  --epoch-days N            with --lock-by container: the longest period; 92, where a source goes by years 366
   --period CLASS=DAYS       with --lock-by container: another interval for one class; repeatable
   --lock                    with --lock-by container: lock the policies. THIS CANNOT BE UNDONE BY ANYBODY
 
@@ -51,7 +51,7 @@ config=config-snapshots audit=audit-logs evidence=evidence attest=attestations
 soft=14 change_feed=0 shared_key=false replace_lifecycle=0
 agent='' tester='' operator='' agent_type=ServicePrincipal tester_type=ServicePrincipal operator_type=Group
 prefix=Backstop roles=1
-lock_by=version retention=7 grace=30 epoch=31 lock=0 dry=0
+lock_by=version retention=7 grace=30 epoch=92 lock=0 dry=0
 config_period='' audit_period='' evidence_period='' attest_period='' container_flags=''
 
 # Sets one of four variables by the class of data that it is for: set_class CLASS=VALUE FLAG SUFFIX
@@ -144,8 +144,8 @@ case $lock_by in
         number --retention-years "$retention" 1 100
         number --grace-days "$grace" 1 3650
         number --epoch-days "$epoch" 31 366
-        # Years with as many leap days as can be among them.
-        period=$((retention * 365 + (retention + 3) / 4 + grace + epoch))
+        # Years as long as they can be: what `backstop doctor` holds the policies to.
+        period=$((retention * 366 + grace + epoch))
         for class_period in config_period audit_period evidence_period attest_period; do
             eval "[ -n \"\$$class_period\" ] || $class_period=$period"
             eval "number --period \"\$$class_period\" 1 146000"
@@ -384,12 +384,12 @@ assign() {
     done
 }
 if [ "$roles" -eq 1 ]; then
-    role role.json "$prefix Agent"
-    role role-tester.json "$prefix Restore Tester"
-    role role-operator.json "$prefix Operator"
-    assign "$prefix Agent" "$agent" "$agent_type"
-    assign "$prefix Restore Tester" "$tester" "$tester_type"
-    assign "$prefix Operator" "$operator" "$operator_type"
+    role role.json "$prefix agent"
+    role role-tester.json "$prefix restore tester"
+    role role-operator.json "$prefix operator"
+    assign "$prefix agent" "$agent" "$agent_type"
+    assign "$prefix restore tester" "$tester" "$tester_type"
+    assign "$prefix operator" "$operator" "$operator_type"
 fi
 
 # ---- what belongs into the policy
