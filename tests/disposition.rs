@@ -6,6 +6,7 @@ mod support;
 
 use std::fs;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use backstop::backup::{ImportJob, SnapshotError, checkpoint, import};
 use backstop::observe::Silent;
@@ -17,7 +18,7 @@ use backstop::store::{
 use backstop::vault::attestation::Kind;
 use backstop::vault::keys::{Role, Signer, SignerEntry, from_base64};
 use backstop::vault::names::RunId;
-use backstop::vault::{Anchor, Approval, DispositionDetails, HoldScope, Ledger, Writer};
+use backstop::vault::{Anchor, Approval, CommitError, DispositionDetails, HoldScope, Ledger, Writer};
 use backstop::verify::{AuditJob, audit};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -356,6 +357,11 @@ fn one_approval_is_not_enough_nor_the_same_key_twice() {
     envelope["signatures"][0]["sig"] = json!(flipped);
     fs::write(&path, format!("{text}{envelope}\n")).unwrap();
     refused("1 valid approval(s)");
+    let mut renamed: Value = serde_json::from_str(&good).unwrap();
+    let payload = String::from_utf8(from_base64(renamed["payload"].as_str().unwrap()).unwrap()).unwrap();
+    renamed["payload"] = json!(backstop::vault::keys::base64(payload.replace("B. Second", "D. Fourth").as_bytes()));
+    fs::write(&path, format!("{text}{renamed}\n")).unwrap();
+    refused("1 valid approval(s)");
     // Whoever applies must be an operator too.
     fs::write(&path, format!("{text}{good}\n")).unwrap();
     assert_eq!(old.run(&["dispose", "apply", PLAN, "--key", "keys/agent.key"]).code, 2);
@@ -456,17 +462,25 @@ fn a_plan_that_no_longer_holds_is_refused_whole() {
     refused("is gone");
 }
 
-/// A store on which removals stop after a while, as in a program that was killed.
-struct Stops {
+/// What a test does before a store is asked for something; an error takes the answer's place.
+type Before = Box<dyn Fn(&str) -> Result<(), StoreError> + Send + Sync>;
+
+/// A store in whose way a test can stand.
+struct Bent {
     inner: Arc<dyn Store>,
-    left: std::sync::atomic::AtomicI64,
+    put: Before,
+    remove: Before,
 }
 
-impl Store for Stops {
+impl Bent {
+    fn on_put(inner: Arc<dyn Store>, put: impl Fn(&str) -> Result<(), StoreError> + Send + Sync + 'static) -> Arc<dyn Store> {
+        Arc::new(Self { inner, put: Box::new(put), remove: Box::new(|_| Ok(())) })
+    }
+}
+
+impl Store for Bent {
     fn put(&self, name: &str, body: Body<'_>, sha256: &Sha256, lock: &LockRequest) -> Result<Receipt, StoreError> {
-        if name.starts_with("evidence/") && self.left.load(std::sync::atomic::Ordering::Relaxed) <= 0 {
-            return Err(StoreError::NoSpace { path: name.into() });
-        }
+        (self.put)(name)?;
         self.inner.put(name, body, sha256, lock)
     }
     fn open(&self, name: &str, version: Option<&str>) -> Result<Box<dyn std::io::Read + Send>, StoreError> {
@@ -482,9 +496,7 @@ impl Store for Stops {
         self.inner.set_hold(name, version, held)
     }
     fn remove(&self, name: &str, version: Option<&str>) -> Result<(), StoreError> {
-        if self.left.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) <= 0 {
-            return Err(StoreError::NoSpace { path: name.into() });
-        }
+        (self.remove)(name)?;
         self.inner.remove(name, version)
     }
     fn rehydrate(&self, name: &str, version: Option<&str>, priority: Priority) -> Result<(), StoreError> {
@@ -500,10 +512,21 @@ impl Store for Stops {
 
 #[test]
 fn what_was_interrupted_carries_on_and_is_attested_once() {
-    for removals in [0, 3] {
+    for (removals, spared, left) in [(0, "nothing", 7), (3, "nothing", 4), (99, "manifest", 3)] {
         let old = Old::new();
         old.approved_plan();
-        let writer = old.operator_on(Arc::new(Stops { inner: old.vault.store(), left: removals.into() }));
+        let more = AtomicI64::new(removals);
+        let full = |name: &str| Err(StoreError::NoSpace { path: name.into() });
+        let stops = Bent {
+            inner: old.vault.store(),
+            put: Box::new(move |name| if name.starts_with("evidence/") { full(name) } else { Ok(()) }),
+            remove: Box::new(
+                move |name| {
+                    if name.contains(spared) || more.fetch_sub(1, Ordering::Relaxed) <= 0 { full(name) } else { Ok(()) }
+                },
+            ),
+        };
+        let writer = old.operator_on(Arc::new(stops));
         let file = old.file(&writer.ledger);
         // It ends between the disposition and its certificate, after so many removals.
         let policy = fs::read(old.vault.sandbox.path("backstop.yaml")).unwrap();
@@ -512,12 +535,12 @@ fn what_was_interrupted_carries_on_and_is_attested_once() {
         assert_eq!(old.dispositions(), 1);
         let findings = old.findings(&["--deep", "--identity", "keys/identity-0.txt"], 0);
         assert_eq!(kinds(&findings), ["disposal_unfinished"], "{findings:#?}");
-        assert!(findings[0]["message"].as_str().unwrap().starts_with(&format!("{} of the 7", 7 - removals)), "{findings:?}");
+        assert!(findings[0]["message"].as_str().unwrap().starts_with(&format!("{left} of the 7")), "{findings:?}");
         // It is no new plan's business.
         let _ = fs::copy(old.vault.sandbox.path(PLAN), old.vault.sandbox.path("kept.json"));
-        let left = old.plan();
-        assert_eq!(left["items"], 0);
-        assert!(left["left_out"].as_array().unwrap().iter().any(|l| l["reason"] == "unfinished"), "{left}");
+        let said = old.plan();
+        assert_eq!(said["items"], 0);
+        assert!(said["left_out"].as_array().unwrap().iter().any(|l| l["reason"] == "unfinished"), "{said}");
         fs::copy(old.vault.sandbox.path("kept.json"), old.vault.sandbox.path(PLAN)).unwrap();
         let done = old.apply(0).json().remove(0);
         assert_eq!((&done["resumed"], &done["objects"], &done["not_removed"]), (&true.into(), &7.into(), &json!([])));
@@ -533,43 +556,9 @@ fn what_could_not_be_removed_is_certified_and_tried_again() {
     old.approved_plan();
     // The last object is held after the check and before its removal: the store refuses.
     let last = old.vault.sandbox.objects().into_iter().rfind(|o| o.starts_with(FOLDERS[2])).unwrap();
-    struct HoldsLate {
-        inner: Arc<dyn Store>,
-        last: String,
-    }
-    impl Store for HoldsLate {
-        fn put(&self, name: &str, body: Body<'_>, sha256: &Sha256, lock: &LockRequest) -> Result<Receipt, StoreError> {
-            if name.starts_with("attestations/vault/") {
-                self.inner.set_hold(&self.last, None, true)?;
-            }
-            self.inner.put(name, body, sha256, lock)
-        }
-        fn open(&self, name: &str, version: Option<&str>) -> Result<Box<dyn std::io::Read + Send>, StoreError> {
-            self.inner.open(name, version)
-        }
-        fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
-            self.inner.list(prefix)
-        }
-        fn extend_lock(&self, name: &str, version: Option<&str>, lock: &LockRequest) -> Result<LockState, StoreError> {
-            self.inner.extend_lock(name, version, lock)
-        }
-        fn set_hold(&self, name: &str, version: Option<&str>, held: bool) -> Result<bool, StoreError> {
-            self.inner.set_hold(name, version, held)
-        }
-        fn remove(&self, name: &str, version: Option<&str>) -> Result<(), StoreError> {
-            self.inner.remove(name, version)
-        }
-        fn rehydrate(&self, name: &str, version: Option<&str>, priority: Priority) -> Result<(), StoreError> {
-            self.inner.rehydrate(name, version, priority)
-        }
-        fn now(&self) -> Result<Timestamp, StoreError> {
-            self.inner.now()
-        }
-        fn describe(&self) -> String {
-            self.inner.describe()
-        }
-    }
-    let writer = old.operator_on(Arc::new(HoldsLate { inner: old.vault.store(), last: last.clone() }));
+    let (store, held) = (old.vault.store(), last.clone());
+    let late = move |name: &str| if name.starts_with("attestations/vault/") { store.set_hold(&held, None, true).map(drop) } else { Ok(()) };
+    let writer = old.operator_on(Bent::on_put(old.vault.store(), late));
     let policy = fs::read(old.vault.sandbox.path("backstop.yaml")).unwrap();
     let file = old.file(&writer.ledger);
     let report = apply(&ApplyJob { writer: &writer, policy: &policy, file: &file, monitor: &Silent }).unwrap();
@@ -611,6 +600,117 @@ fn a_reader_that_knows_the_page_alone_and_the_script_in_the_vault_agree() {
     assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
     let said = ran.stdout + &ran.stderr;
     assert_eq!(said.matches("was disposed of, as attested").count(), 7, "{said}");
+}
+
+/// Does something once, just before a policy is stored: after a plan was checked, before its disposition is attested.
+fn once(inner: Arc<dyn Store>, what: impl FnOnce() + Send + 'static) -> Arc<dyn Store> {
+    let what = std::sync::Mutex::new(Some(what));
+    Bent::on_put(inner, move |name| {
+        if name.starts_with("attestations/policies/")
+            && let Some(what) = what.lock().unwrap().take()
+        {
+            what();
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn what_is_decided_between_check_and_attestation_counts() {
+    // A hold on something of the plan, and another operator who applies the same plan.
+    for other in ["hold", "apply"] {
+        let old = Old::new();
+        old.approved_plan();
+        let home = old.vault.sandbox.path("");
+        let args: Vec<&str> = match other {
+            "hold" => vec!["hold", "add", "--stream", "log", "--reason", "r", "--authority", "a", "--key", OPERATORS[1]],
+            _ => vec!["dispose", "apply", PLAN, "--key", OPERATORS[1]],
+        };
+        let args: Vec<String> = args.into_iter().map(str::to_owned).collect();
+        let act = move || {
+            let ran = std::process::Command::new(env!("CARGO_BIN_EXE_backstop")).args(args).current_dir(home).output().unwrap();
+            assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        };
+        let writer = old.operator_on(once(old.vault.store(), act));
+        let file = old.file(&writer.ledger);
+        let ended = apply(&ApplyJob { writer: &writer, policy: b"version: 1\n# another\n", file: &file, monitor: &Silent });
+        assert!(matches!(ended, Err(RetentionError::Commit(CommitError::Dropped(_)))), "{other}: {ended:?}");
+        let (dispositions, objects) = if other == "hold" { (0, 1) } else { (2, 0) };
+        assert_eq!((old.dispositions(), old.there(FOLDERS[0])), (dispositions, objects), "{other}");
+    }
+}
+
+#[test]
+fn a_snapshot_that_is_committed_while_a_hold_is_added_is_held() {
+    let old = Old::new();
+    let agent = Writer { signer: Signer::from_seed([1; 32]), ..old.operator_on(old.vault.store()) };
+    // Just before the hold's attestation stands: the snapshot cannot know of it.
+    let (tree, made) = (old.vault.sandbox.path("tree/a.json"), Arc::new(std::sync::Mutex::new(None)));
+    let store = old.vault.store();
+    let out = made.clone();
+    let state = old.vault.sandbox.path("state-2");
+    let root = old.vault.sandbox.path("tree");
+    let policy = old.vault.policy.clone();
+    let act = std::sync::Mutex::new(Some(move || {
+        fs::write(&tree, "{\"a\":6}").unwrap();
+        let none = backstop::source::PathGlobs::new(&[]).unwrap();
+        let source = backstop::source::FilesSource::new(backstop::source::FilesOptions { root, include: none.clone(), exclude: none });
+        let dir = backstop::backup::StateDir::open(&state, agent.ledger.trust().vault(), "tree").unwrap();
+        let report = backstop::backup::snapshot(&backstop::backup::SnapshotJob {
+            name: &"tree".parse().unwrap(),
+            source: &source,
+            container: backstop::vault::names::Container::ConfigSnapshots,
+            epoch: backstop::vault::epoch::EpochKind::Month,
+            metadata: false,
+            writer: &agent,
+            policy: &policy,
+            state: &dir,
+            level: None,
+            threads: 1,
+            monitor: &Silent,
+        });
+        *out.lock().unwrap() = Some(report.unwrap().run.to_string());
+    }));
+    let bent = Bent::on_put(store, move |name| {
+        if name.starts_with("attestations/vault/")
+            && let Some(act) = act.lock().unwrap().take()
+        {
+            act();
+        }
+        Ok(())
+    });
+    let writer = old.operator_on(bent);
+    let policy = fs::read(old.vault.sandbox.path("backstop.yaml")).unwrap();
+    let scope = HoldScope { source: Some("tree".parse().unwrap()), ..HoldScope::default() };
+    add_hold(&HoldJob { writer: &writer, policy: &policy, scope, until: None, reason: "r", authority: "a", batch: 99, monitor: &Silent })
+        .unwrap();
+    let run = made.lock().unwrap().clone().unwrap();
+    let own: Vec<bool> =
+        old.vault.store().list("config-snapshots/").unwrap().iter().filter(|o| o.name.contains(&run)).map(|o| o.held).collect();
+    assert!(own.len() == 2 && own.iter().all(|held| *held), "{own:?}");
+    assert!(!kinds(&old.findings(&[], 0)).contains(&"not_held"));
+}
+
+#[test]
+fn a_period_that_another_needs_or_whose_lock_was_shortened_stays() {
+    let old = Old::new();
+    let forge = Forge::new(&old.vault.sandbox, ".");
+    // Both the attested lock and the policy keep what the store alone would let go.
+    for object in old.vault.sandbox.objects().iter().filter(|o| o.starts_with("config-snapshots/tree/2020-01/")) {
+        old.vault.sandbox.tamper(&format!("vault/{}", Forge::lock_of(object)), |bytes| {
+            let mut lock: Value = serde_json::from_slice(bytes).unwrap();
+            lock["until"] = json!("2021-01-01T00:00:00Z");
+            *bytes = lock.to_string().into_bytes();
+        });
+    }
+    assert_eq!(old.plan()["items"], 3);
+    // A snapshot of 2020 that says that it needs one of 2018.
+    let mut next = forge.successor("snapshot.tree");
+    next.predicate.details["segments_from"].as_array_mut().unwrap().push(json!(old.runs[2]));
+    forge.commit(&next, &forge.signer("agent"));
+    let said = old.plan();
+    let reasons: Vec<&str> = said["left_out"].as_array().unwrap().iter().map(|l| l["reason"].as_str().unwrap()).collect();
+    assert_eq!((&said["items"], reasons), (&2.into(), vec!["locked", "needed"]), "{said}");
 }
 
 #[test]

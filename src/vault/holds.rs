@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::attestation::{ExportDetails, Kind, ObjectRef, SnapshotDetails, Statement};
+use super::attestation::{ExportDetails, Kind, ObjectRef, Outcome, SnapshotDetails, Statement};
 use super::commit::{CommitError, Committed, Draft, Writer};
 use super::ledger::{Attested, Ledger};
 use super::names::{ChainName, RunId, ShortName};
@@ -155,6 +155,7 @@ struct Facts<'a> {
     chain: &'a ChainName,
     run: RunId,
     started: Timestamp,
+    outcome: Outcome,
     details: &'a Map<String, Value>,
 }
 
@@ -167,13 +168,20 @@ impl Facts<'_> {
 impl<'a> From<&'a Statement> for Facts<'a> {
     fn from(statement: &'a Statement) -> Self {
         let p = &statement.predicate;
-        Self { kind: statement.kind, chain: &p.chain, run: p.run, started: p.started, details: &p.details }
+        Self { kind: statement.kind, chain: &p.chain, run: p.run, started: p.started, outcome: p.outcome, details: &p.details }
     }
 }
 
 impl<'a> From<&'a Draft> for Facts<'a> {
     fn from(draft: &'a Draft) -> Self {
-        Self { kind: draft.kind, chain: &draft.chain, run: draft.run, started: draft.started, details: &draft.details }
+        Self {
+            kind: draft.kind,
+            chain: &draft.chain,
+            run: draft.run,
+            started: draft.started,
+            outcome: draft.outcome,
+            details: &draft.details,
+        }
     }
 }
 
@@ -203,6 +211,8 @@ impl HoldScope {
                 let last = d.epoch.end.checked_sub(jiff::SignedDuration::from_nanos(1)).unwrap_or(d.epoch.end);
                 meets(d.epoch.start, last)
             }),
+            // What a failed run left has no spans.
+            Kind::Export if facts.outcome == Outcome::Failed => true,
             Kind::Export => facts.details::<ExportDetails>().is_none_or(|d| {
                 let window = d.window.is_some_and(|w| meets(w.from, w.to) && self.from.is_none_or(|from| w.to > from));
                 window || d.spans.iter().any(|s| s.first.zip(s.last).is_none_or(|(first, last)| meets(first, last)))
@@ -295,7 +305,11 @@ impl Writer {
 
     /// Holds the envelope, and all of it where the hold was attested meanwhile.
     pub(super) fn hold_after(&self, draft: &Draft, committed: &Committed) -> Result<(), CommitError> {
-        let holds = holds_in(&self.ledger.vault_chain_now()?.attested);
+        // The run is committed. That the chain cannot be read now does not undo it: what was known before counts.
+        let holds = match self.ledger.vault_chain_now() {
+            Ok(view) => holds_in(&view.attested),
+            Err(_) => self.ledger.holds(),
+        };
         let holds = concerned(&holds, draft);
         if holds.is_empty() {
             return Ok(());
@@ -315,5 +329,63 @@ impl Writer {
         }
         let until = holds.iter().filter_map(|h| h.until).max();
         objects.iter_mut().try_for_each(|object| hold_object(self.ledger.store().as_ref(), object, until))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn covers(scope: Value, kind: Kind, chain: &str, outcome: Outcome, details: Value) -> bool {
+        let scope: HoldScope = serde_json::from_value(scope).unwrap();
+        let Value::Object(details) = details else { panic!("details are an object") };
+        let run = RunId::new(at("2026-03-20T00:00:00Z"));
+        let chain = chain.parse().unwrap();
+        scope.covers(&Facts { kind, chain: &chain, run, started: at("2026-03-20T08:00:00Z"), outcome, details: &details }, &HashSet::new())
+    }
+
+    #[test]
+    fn a_period_is_met_by_epochs_windows_and_spans() {
+        let export = |window: Value, spans: Value| json!({ "window": window, "events": 1, "spans": spans });
+        let march = json!({ "from": "2026-03-01T00:00:00Z", "to": "2026-03-02T00:00:00Z" });
+        let span = |first: &str, last: &str| json!([{ "name": "x", "first": first, "last": last, "count": 1 }]);
+        let scope = |from: &str, to: &str| json!({ "stream": "log", "from": from, "to": to });
+        let met = |scope: Value, details: Value| covers(scope, Kind::Export, "export.log", Outcome::Complete, details);
+        assert!(met(scope("2026-03-01T12:00:00Z", "2026-03-01T13:00:00Z"), export(march.clone(), json!([]))));
+        // Half open on both sides.
+        assert!(!met(scope("2026-03-02T00:00:00Z", "2026-03-03T00:00:00Z"), export(march.clone(), json!([]))));
+        assert!(!met(scope("2026-02-01T00:00:00Z", "2026-03-01T00:00:00Z"), export(march.clone(), json!([]))));
+        // A late event lies where it lies; one without a time may lie anywhere.
+        let late = span("2026-01-05T00:00:00Z", "2026-01-05T00:00:00Z");
+        assert!(met(scope("2026-01-05T00:00:00Z", "2026-01-06T00:00:00Z"), export(march.clone(), late.clone())));
+        assert!(!met(scope("2026-01-06T00:00:00Z", "2026-01-07T00:00:00Z"), export(march.clone(), late)));
+        let untimed = json!([{ "name": "x", "first": null, "last": null, "count": 1 }]);
+        let early = scope("2020-01-01T00:00:00Z", "2020-01-02T00:00:00Z");
+        assert!(met(early.clone(), export(Value::Null, untimed)));
+        assert!(!met(early.clone(), export(march.clone(), json!([]))));
+        assert!(covers(early.clone(), Kind::Export, "export.log", Outcome::Failed, export(march.clone(), json!([]))));
+        assert!(met(early.clone(), json!({ "odd": true })), "what cannot be told");
+        assert!(!covers(early, Kind::Export, "export.other", Outcome::Failed, export(march, json!([]))));
+    }
+
+    #[test]
+    fn holds_lie_in_no_scope_and_everything_else_in_the_whole() {
+        for (kind, chain, covered) in [
+            (Kind::Hold, "vault", false),
+            (Kind::Disposition, "vault", true),
+            (Kind::Checkpoint, "checkpoint", true),
+            (Kind::Drill, "drill", true),
+        ] {
+            assert_eq!(covers(json!({}), kind, chain, Outcome::Complete, json!({})), covered, "{kind}");
+        }
+        let day = json!({ "from": "2026-03-20T00:00:00Z", "to": "2026-03-21T00:00:00Z" });
+        assert!(covers(day, Kind::Checkpoint, "checkpoint", Outcome::Complete, json!({})));
+        assert!(!covers(json!({ "to": "2026-03-20T00:00:00Z" }), Kind::Checkpoint, "checkpoint", Outcome::Complete, json!({})));
+        assert!(!covers(json!({ "source": "log" }), Kind::Export, "export.log", Outcome::Complete, json!({})));
     }
 }

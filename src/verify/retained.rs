@@ -15,7 +15,7 @@ use crate::vault::{Attested, DispositionDetails, Hold, HoldDetails, Kept, approv
 const REVIEW: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// What holds in force keep, by name, with the hold.
-type Expected = BTreeMap<String, (Kept, Hold)>;
+type Expected<'a> = BTreeMap<String, (Kept, &'a Hold)>;
 
 pub(super) fn check(job: &AuditJob<'_>, chains: &Chains, stored: &Versions, out: &mut Vec<Finding>) -> Result<(), AuditError> {
     let attested: Vec<&Attested> = chains.iter().flat_map(|(_, view)| &view.attested).collect();
@@ -23,7 +23,7 @@ pub(super) fn check(job: &AuditJob<'_>, chains: &Chains, stored: &Versions, out:
     let mut expected = Expected::new();
     for hold in holds.iter().filter(|h| h.in_force()) {
         for (name, kept) in hold.keeps(attested.iter().copied()) {
-            expected.entry(name).or_insert_with(|| (kept, hold.clone()));
+            expected.entry(name).or_insert((kept, hold));
         }
     }
     details(&attested, out);
@@ -53,7 +53,7 @@ fn details(attested: &[&Attested], out: &mut Vec<Finding>) {
     }
 }
 
-fn held(expected: &Expected, holds: &[Hold], attested: &[&Attested], stored: &Versions, out: &mut Vec<Finding>) {
+fn held(expected: &Expected<'_>, holds: &[Hold], attested: &[&Attested], stored: &Versions, out: &mut Vec<Finding>) {
     for (name, (kept, hold)) in expected {
         let object = ObjectRef {
             name: name.clone(),
@@ -167,7 +167,13 @@ struct Due {
     held: bool,
 }
 
-fn review(job: &AuditJob<'_>, chains: &Chains, expected: &Expected, stored: &Versions, out: &mut Vec<Finding>) -> Result<(), AuditError> {
+fn review(
+    job: &AuditJob<'_>,
+    chains: &Chains,
+    expected: &Expected<'_>,
+    stored: &Versions,
+    out: &mut Vec<Finding>,
+) -> Result<(), AuditError> {
     let now = job.ledger.store().now()?;
     let soon = now.checked_add(REVIEW).unwrap_or(Timestamp::MAX);
     let mut due: BTreeMap<&str, Due> = BTreeMap::new();
