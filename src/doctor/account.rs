@@ -125,7 +125,8 @@ fn containers(check: &AccountCheck<'_>, out: &mut Findings) -> bool {
                 format!("the container {name} has no version-level immutability: every lock is refused, so no backup is made"),
                 format!(
                     "az storage account blob-service-properties update --account-name {account} --enable-versioning true && \
-                     az storage container-rm migrate-vlw --storage-account {account} --name {name}"
+                     az storage container immutability-policy create --account-name {account} --container-name {name} --period 1 && \
+                     az storage container-rm migrate-vlw --storage-account {account} --name {name} --no-wait (deploy/azure/README.md says what that changes)"
                 ),
             ),
             Some(facts) if by_container && !facts.has_policy => out.error(
