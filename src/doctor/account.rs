@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::Findings;
 use crate::policy::{AzureVault, LoadedPolicy, parse_duration};
 use crate::store::azure::{AzureStore, Manager, SasFacts};
+use crate::vault::epoch::EpochKind;
 use crate::vault::names::Container;
 
 /// Objects younger than this must be readable at once: the newest recovery points are among them.
@@ -122,11 +123,11 @@ fn containers(check: &AccountCheck<'_>, out: &mut Findings) -> bool {
             }
             Some(facts) if !by_container && facts.version_level == Some(false) => out.error(
                 "containers",
-                format!("the container {name} has no version-level immutability: every lock is refused, so no backup is made"),
+                format!("the container {name} has no version-level immutability: every lock is refused, so no backup is made (deploy/azure/README.md says what a migration changes)"),
                 format!(
                     "az storage account blob-service-properties update --account-name {account} --enable-versioning true && \
                      az storage container immutability-policy create --account-name {account} --container-name {name} --period 1 && \
-                     az storage container-rm migrate-vlw --storage-account {account} --name {name} --no-wait (deploy/azure/README.md says what that changes)"
+                     az storage container-rm migrate-vlw --storage-account {account} --name {name} --no-wait"
                 ),
             ),
             Some(facts) if by_container && !facts.has_policy => out.error(
@@ -155,7 +156,9 @@ fn containers(check: &AccountCheck<'_>, out: &mut Findings) -> bool {
 fn days(check: &AccountCheck<'_>) -> u64 {
     let policy = &check.policy.policy;
     let years = Container::ALL.into_iter().map(|c| policy.retention().of(c).years).max().unwrap_or(7);
-    u64::from(years) * 366 + 92 + u64::from(policy.vault.lock.grace.days)
+    // An object may be created at the beginning of its epoch, and the retention counts from the epoch's end.
+    let yearly = policy.sources.values().any(|source| source.value.epoch == EpochKind::Year);
+    u64::from(years) * 366 + if yearly { 366 } else { 92 } + u64::from(policy.vault.lock.grace.days)
 }
 
 fn settings(account: &Value, sku: &Value, here: &str, check: &AccountCheck<'_>, out: &mut Findings) {
@@ -260,7 +263,7 @@ fn policies(check: &AccountCheck<'_>, manager: &Manager, here: &str, out: &mut F
             continue;
         }
         let least = days(check);
-        let of = format!("{here} --container-name {name} --if-match {etag}");
+        let of = format!("{here} --container-name {name} --if-match '{etag}'");
         if interval < least {
             out.error(
                 "containers",
@@ -308,7 +311,8 @@ fn lifecycle(check: &AccountCheck<'_>, manager: &Manager, here: &str, out: &mut 
         let prefixes: Vec<&str> =
             rule["definition"]["filters"]["prefixMatch"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let touches = |container: &str| {
-            prefixes.is_empty() || prefixes.iter().any(|p| p.starts_with(container) || container.starts_with(p.trim_end_matches('/')))
+            prefixes.is_empty()
+                || prefixes.iter().any(|p| p.starts_with(&format!("{container}/")) || format!("{container}/").starts_with(p))
         };
         let ours: Vec<Container> = Container::ALL.into_iter().filter(|c| touches(&check.said.container(*c))).collect();
         let actions = &rule["definition"]["actions"];

@@ -83,12 +83,12 @@ pub fn check_canary(store: &dyn Store, azure: Option<&AzureStore>, mode: LockMod
         Ok(Deletion::Locked) => out.warn(
             "rights",
             "the lock refused a deletion that this credential is allowed: once locks end, or for what is not locked, it can delete",
-            "az role assignment create --assignee PRINCIPAL --role \"Backstop agent\" (deploy/azure/role.json) in the place of the role it has; a SAS without d and x",
+            "give it the role of deploy/azure/role.json in the place of the one it has: az role assignment create --assignee PRINCIPAL --role \"Backstop agent\" --scope ACCOUNT; or a SAS without d and x",
         ),
         Ok(Deletion::Done) => out.warn(
             "rights",
             "this credential can delete by name: the locked version stays and restores, but ordinary listings no longer show it",
-            "az role assignment create --assignee PRINCIPAL --role \"Backstop agent\" (deploy/azure/role.json) in the place of the role it has; a SAS without d and x",
+            "give it the role of deploy/azure/role.json in the place of the one it has: az role assignment create --assignee PRINCIPAL --role \"Backstop agent\" --scope ACCOUNT; or a SAS without d and x",
         ),
         Err(e) => unreachable(&e, out),
     }

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use azure_core::Bytes;
 use azure_core::http::{Etag, RequestContent};
@@ -13,7 +14,7 @@ use azure_storage_blob::models::{
     BlobClientGetPropertiesResultHeaders, BlockBlobClientCommitBlockListOptions, BlockBlobClientCommitBlockListResultHeaders,
     BlockBlobClientUploadOptions, BlockListType, BlockLookupList,
 };
-use futures::{TryStreamExt, stream};
+use futures::{StreamExt, stream};
 
 use super::error::{Doing, NO_LOCK_RIGHT, refusal};
 use super::{AzureStore, LockBy, PARALLEL, instant, mode_of, translate};
@@ -125,7 +126,20 @@ async fn blocks(blob: &BlobClient, file: Arc<File>, size: u64, sha256: &Sha256, 
         };
         async move { tokio::spawn(work).await.map_err(|e| azure_core::Error::with_message(azure_core::error::ErrorKind::Other, e.to_string()))? }
     };
-    stream::iter(missing.into_iter().map(Ok)).try_for_each_concurrent(PARALLEL, stage).await?;
+    // After a failure nothing more is begun, and what is under way is let end: the next attempt finds it.
+    let stop = AtomicBool::new(false);
+    let begun = stream::iter(missing).take_while(|_| std::future::ready(!stop.load(Ordering::Relaxed)));
+    let mut sent = std::pin::pin!(begun.map(stage).buffer_unordered(PARALLEL));
+    let mut failure = None;
+    while let Some(outcome) = sent.next().await {
+        if let Err(e) = outcome {
+            stop.store(true, Ordering::Relaxed);
+            failure.get_or_insert(e);
+        }
+    }
+    if let Some(e) = failure {
+        return Err(e);
+    }
     let list = BlockLookupList { latest: Some((0..count).map(id).collect()), ..BlockLookupList::default() };
     let options = BlockBlobClientCommitBlockListOptions {
         if_none_match: Some(Etag::from("*")),

@@ -23,8 +23,7 @@ pub fn check_sas(text: &str, now: Timestamp) -> Result<String, StoreError> {
             "copy the whole query, such as sv=…&ss=b&srt=sco&sp=rclwi&se=…&sig=…",
         ));
     }
-    let instant = |name: &str| field(name).and_then(|text| text.parse::<Timestamp>().ok());
-    if let Some(ends) = instant("se").filter(|ends| *ends <= now) {
+    if let Some(ends) = field("se").and_then(|text| end(&text)).filter(|ends| *ends <= now) {
         return Err(setup(&format!("the SAS ended at {ends}; it is {now}"), "make a new one and put it in its place"));
     }
     Ok(query.to_owned())
@@ -44,7 +43,13 @@ pub fn sas_facts(text: &str) -> SasFacts {
     let query = text.trim().trim_matches('"');
     let query = query.split_once('?').map_or(query, |(_, query)| query);
     let field = |name: &str| url::form_urlencoded::parse(query.as_bytes()).find(|(k, _)| k == name).map(|(_, v)| v.into_owned());
-    SasFacts { permissions: field("sp").unwrap_or_default(), ends: field("se").and_then(|text| text.parse().ok()) }
+    SasFacts { permissions: field("sp").unwrap_or_default(), ends: field("se").and_then(|text| end(&text)) }
+}
+
+/// An instant, or a date alone, which begins its day.
+fn end(text: &str) -> Option<Timestamp> {
+    let day = || text.parse::<jiff::civil::Date>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
+    text.parse().ok().or_else(|| day().map(|day| day.timestamp()))
 }
 
 /// Some 64 bytes in Base64, as an account's key is written.
@@ -69,6 +74,7 @@ mod tests {
             ("DefaultEndpointsProtocol=https;AccountName=a;AccountKey=abc", "account's key"),
             ("nonsense", "no shared access signature"),
             ("sv=2024-11-04&se=2026-11-23T00:00:00Z&sig=abc", "ended at 2026-11-23"),
+            ("sv=2024-11-04&se=2026-11-23&sig=abc", "ended at 2026-11-23"),
         ] {
             let error = check_sas(bad, now).unwrap_err().to_string();
             assert!(error.contains(says), "{error}");
