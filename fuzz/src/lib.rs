@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
 use std::sync::{Arc, Mutex};
 
-use backstop::store::{Body, EnforcedBy, LockMode, LockRequest, LockState, ObjectInfo, Receipt, Sha256, Store, StoreError};
+use backstop::store::{Body, EnforcedBy, LockMode, LockRequest, LockState, ObjectInfo, Priority, Receipt, Sha256, Store, StoreError};
 use backstop::vault::attestation::{Agent, RetentionBy};
 use backstop::vault::epoch::{Grace, Retention};
 use backstop::vault::keys::{Recipients, Role, Signer, SignerEntry};
@@ -22,7 +22,7 @@ impl MemoryStore {
 
     /// Puts anything anywhere, as an intruder would.
     pub fn plant(&self, name: &str, bytes: &[u8]) {
-        let lock = LockState { mode: LockMode::None, until: None, enforced_by: EnforcedBy::Advisory };
+        let lock = LockState { mode: LockMode::None, until: None, enforced_by: EnforcedBy::Advisory, container: None };
         self.objects().insert(name.to_owned(), (bytes.to_vec(), lock));
     }
 }
@@ -33,14 +33,14 @@ impl Store for MemoryStore {
             Body::Bytes(bytes) => bytes.to_vec(),
             Body::File(path) => std::fs::read(path).expect("a finished file"),
         };
-        let lock = LockState { mode: lock.mode, until: Some(lock.until), enforced_by: EnforcedBy::Advisory };
+        let lock = LockState { mode: lock.mode, until: Some(lock.until), enforced_by: EnforcedBy::Advisory, container: None };
         if self.objects().insert(name.to_owned(), (bytes, lock.clone())).is_some() {
             return Err(StoreError::AlreadyExists { name: name.to_owned() });
         }
-        Ok(Receipt { version: None, lock })
+        Ok(Receipt { version: None, lock: Some(lock) })
     }
 
-    fn open(&self, name: &str) -> Result<Box<dyn Read + Send>, StoreError> {
+    fn open(&self, name: &str, _: Option<&str>) -> Result<Box<dyn Read + Send>, StoreError> {
         let bytes = self.objects().get(name).map(|o| o.0.clone());
         bytes.map_or_else(|| Err(StoreError::NotFound { name: name.to_owned() }), |b| Ok(Box::new(Cursor::new(b)) as Box<dyn Read + Send>))
     }
@@ -57,14 +57,30 @@ impl Store for MemoryStore {
             size: bytes.len() as u64,
             recorded_sha256: None,
             version: None,
+            current: true,
             lock: Some(lock.clone()),
+            held: false,
+            archive: None,
         };
         Ok(fits.map(info).collect())
     }
 
-    fn extend_lock(&self, name: &str, _: &LockRequest) -> Result<LockState, StoreError> {
+    fn extend_lock(&self, name: &str, _: Option<&str>, _: &LockRequest) -> Result<LockState, StoreError> {
         let found = self.objects().get(name).map(|o| o.1.clone());
         found.ok_or_else(|| StoreError::NotFound { name: name.to_owned() })
+    }
+
+    fn set_hold(&self, name: &str, _: Option<&str>, _: bool) -> Result<bool, StoreError> {
+        Err(StoreError::Locked { name: name.to_owned(), reason: "a store in memory holds nothing".into() })
+    }
+
+    fn remove(&self, name: &str, _: Option<&str>) -> Result<(), StoreError> {
+        let gone = self.objects().remove(name);
+        gone.map(drop).ok_or_else(|| StoreError::NotFound { name: name.to_owned() })
+    }
+
+    fn rehydrate(&self, _: &str, _: Option<&str>, _: Priority) -> Result<(), StoreError> {
+        Ok(())
     }
 
     fn now(&self) -> Result<Timestamp, StoreError> {
