@@ -489,6 +489,17 @@ fn archived_objects_are_told_brought_back_and_waited_for() {
     }
     let report = cloud.json(&["verify"], 0).remove(0);
     assert!(kinds(&report).contains(&"archived"), "{report}");
+    // Opening everything says the same, and calls nothing lost; one segment alone there hides nothing else.
+    let deep = cloud.json(&["verify", "--deep", "--identity", IDENTITY], 0).remove(0);
+    assert_eq!(kinds(&deep).iter().filter(|k| **k == "archived").count(), 1, "{deep}");
+    let half = Cloud::new();
+    fill(&half, 10, "a");
+    half.json(&["snapshot"], 0);
+    let (container, segment) = half.find(&["segment-0000"]);
+    assert_eq!(half.raw("PUT", &format!("{container}/{segment}"), "&comp=tier", &[("x-ms-access-tier", "Archive")], ""), 200);
+    let deep = half.json(&["verify", "--deep", "--identity", IDENTITY], 0).remove(0);
+    assert!(!kinds(&deep).contains(&"lost_record"), "{deep}");
+    assert!(deep["records"].as_u64().unwrap() < 10, "{deep}");
     let restore = ["restore", "files", &run, "--to", "out", "--identity", IDENTITY];
     let said = cloud.fails(&restore, 75);
     assert!(said.contains("2 objects") && said.contains("up to 15 h") && said.contains("--rehydrate"), "{said}");

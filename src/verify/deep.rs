@@ -1,6 +1,6 @@
 //! With an identity: every sealed object is opened, and every record compared with its manifest.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::{self, Read};
 use std::ops::Bound;
 use std::sync::Mutex;
@@ -23,12 +23,14 @@ const SORT_BUDGET: usize = 16 << 20;
 
 /// What was found, from many threads.
 #[derive(Default)]
-struct Found {
+struct Found<'a> {
+    /// What lies in the archive tier: nothing is opened there, and the keyless audit has told it.
+    archived: Option<&'a HashSet<String>>,
     findings: Mutex<Vec<Finding>>,
     records: AtomicU64,
 }
 
-impl Found {
+impl Found<'_> {
     fn push(&self, finding: Finding) {
         if let Ok(mut list) = self.findings.lock() {
             list.push(finding);
@@ -37,8 +39,14 @@ impl Found {
 }
 
 /// Opens everything; gives the number of records compared.
-pub(super) fn check(job: &AuditJob<'_>, identities: &Identities, chains: &Chains, out: &mut Vec<Finding>) -> Result<u64, AuditError> {
-    let found = Found::default();
+pub(super) fn check(
+    job: &AuditJob<'_>,
+    identities: &Identities,
+    chains: &Chains,
+    archived: &HashSet<String>,
+    out: &mut Vec<Finding>,
+) -> Result<u64, AuditError> {
+    let found = Found { archived: Some(archived), ..Found::default() };
     for (chain, view) in chains {
         if chain.source().is_some() {
             snapshots(job, identities, chain, view, &found)?;
@@ -51,7 +59,7 @@ pub(super) fn check(job: &AuditJob<'_>, identities: &Identities, chains: &Chains
 }
 
 /// The outer form of a sealed object. What cannot be read at all was told by the keyless audit.
-fn form(job: &AuditJob<'_>, identities: &Identities, object: &ObjectRef, found: &Found) -> Result<(), RestoreError> {
+fn form(job: &AuditJob<'_>, identities: &Identities, object: &ObjectRef, found: &Found<'_>) -> Result<(), RestoreError> {
     let Ok(bytes) = job.ledger.read_object(&object.name, object.version.as_deref(), &object.sha256, object.size) else { return Ok(()) };
     let tell = |message: String| found.push(Finding::error("bad_form", message).object(&object.name));
     let mut plain = Vec::new();
@@ -135,7 +143,7 @@ fn snapshots(
     identities: &Identities,
     chain: &ChainName,
     view: &crate::vault::ChainView,
-    found: &Found,
+    found: &Found<'_>,
 ) -> Result<(), AuditError> {
     let sizes: HashMap<Sha256, u64> =
         view.attested.iter().flat_map(|a| &a.statement.predicate.objects).map(|o| (o.sha256, o.size)).collect();
@@ -245,7 +253,7 @@ fn records(
     segments: &[SegmentRef],
     sizes: &HashMap<Sha256, u64>,
     wanted: Sorter,
-    found: &Found,
+    found: &Found<'_>,
 ) -> Result<(), AuditError> {
     let trouble = Mutex::new(None);
     let fail = |e: RestoreError| {
@@ -293,8 +301,11 @@ fn compare(
     segment: &SegmentRef,
     sizes: &HashMap<Sha256, u64>,
     wanted: Members<()>,
-    found: &Found,
+    found: &Found<'_>,
 ) -> Result<(), RestoreError> {
+    if found.archived.is_some_and(|archived| archived.contains(&segment.name)) {
+        return Ok(());
+    }
     let size = sizes.get(&segment.sha256).copied().unwrap_or(0);
     let lost = read_segment(job.ledger, identities, SegmentRead { segment, size, wanted }, |_, _| {
         found.records.fetch_add(1, Ordering::Relaxed);
@@ -307,7 +318,7 @@ fn compare(
     Ok(())
 }
 
-fn logs(job: &AuditJob<'_>, identities: &Identities, chain: &ChainName, found: &Found) -> Result<(), AuditError> {
+fn logs(job: &AuditJob<'_>, identities: &Identities, chain: &ChainName, found: &Found<'_>) -> Result<(), AuditError> {
     let logs = match log_objects(job.ledger, chain, None) {
         Ok(logs) => logs,
         Err(e @ RestoreError::WrongIdentity { .. }) => return Err(e.into()),
@@ -323,7 +334,7 @@ fn logs(job: &AuditJob<'_>, identities: &Identities, chain: &ChainName, found: &
     Ok(())
 }
 
-fn check_log(job: &AuditJob<'_>, identities: &Identities, chain: &ChainName, log: &LogObject, found: &Found) -> Result<(), AuditError> {
+fn check_log(job: &AuditJob<'_>, identities: &Identities, chain: &ChainName, log: &LogObject, found: &Found<'_>) -> Result<(), AuditError> {
     let here = |f: Finding| f.object(&log.object.name).at(chain, log.sequence);
     let (mut count, mut first, mut last) = (0, None, None);
     let read = read_log_object(job.ledger, identities, log, |_, key, _| -> io::Result<()> {

@@ -165,7 +165,7 @@ pub fn audit(job: &AuditJob<'_>) -> Result<AuditReport, AuditError> {
     let counted = objects::check(job, &chains, &mut findings)?;
     let mut records = 0;
     if let Some(identities) = job.deep {
-        records = deep::check(job, identities, &chains, &mut findings)?;
+        records = deep::check(job, identities, &chains, &counted.archived, &mut findings)?;
     }
     findings.sort_by(|a, b| (a.severity, &a.chain, a.sequence, &a.object).cmp(&(b.severity, &b.chain, b.sequence, &b.object)));
     findings.dedup();

@@ -28,6 +28,8 @@ pub(super) fn meant<'a>(stored: &'a Versions, object: &ObjectRef) -> Option<&'a 
 pub(super) struct Counted {
     pub objects: u64,
     pub bytes: u64,
+    /// Names of what lies in the archive tier, and cannot be opened.
+    pub archived: HashSet<String>,
 }
 
 /// One object to be judged, and who attests it.
@@ -58,7 +60,7 @@ pub(super) fn check(job: &AuditJob<'_>, chains: &Chains, out: &mut Vec<Finding>)
         }
     }
     let bytes = hash_all(job, &claims, &stored, out);
-    archived(&claims, &stored, out);
+    let archived = archived(&claims, &stored, out);
     let mut locks = Locks { ignore: job.ignore_locks, shown: 0, weaker: Vec::new(), unlocked: 0, findings: Vec::new() };
     for list in claims.values() {
         for claim in list {
@@ -79,7 +81,7 @@ pub(super) fn check(job: &AuditJob<'_>, chains: &Chains, out: &mut Vec<Finding>)
     orphans(chains, &claims, &stored, out);
     policies(chains, &stored, &claims, out);
     super::retained::check(job, chains, &stored, out)?;
-    Ok(Counted { objects: claims.len() as u64, bytes })
+    Ok(Counted { objects: claims.len() as u64, bytes, archived })
 }
 
 /// Reads every object once, on all threads, and compares.
@@ -154,16 +156,18 @@ fn judge_bytes(job: &AuditJob<'_>, name: &str, claim: &Claim<'_>, info: Option<&
 }
 
 /// What lies in the archive tier is there, with its version and its lock, but nothing read its bytes.
-fn archived(claims: &BTreeMap<&str, Vec<Claim<'_>>>, stored: &Versions, out: &mut Vec<Finding>) {
+fn archived(claims: &BTreeMap<&str, Vec<Claim<'_>>>, stored: &Versions, out: &mut Vec<Finding>) -> HashSet<String> {
     let lying = claims.values().filter_map(|list| meant(stored, list.first()?.object)).filter(|info| info.archive.is_some());
-    let (objects, bytes) = lying.fold((0u64, 0u64), |(n, b), info| (n + 1, b + info.size));
-    if objects > 0 {
+    let lying: Vec<&ObjectInfo> = lying.collect();
+    if !lying.is_empty() {
+        let (objects, bytes) = (lying.len(), lying.iter().map(|info| info.size).sum::<u64>());
         let message = format!(
             "{objects} objects ({bytes} bytes) lie in the archive tier: they are there, with their locks, but their bytes were not read; \
              bringing them back takes up to 15 h"
         );
         out.push(Finding::new(Severity::Info, "archived", message));
     }
+    lying.into_iter().map(|info| info.name.clone()).collect()
 }
 
 fn digest_of(job: &AuditJob<'_>, name: &str, version: Option<&str>) -> Result<(crate::store::Sha256, u64), StoreError> {

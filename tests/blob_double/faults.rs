@@ -172,24 +172,18 @@ fn another_process_can_do_the_same() {
 }
 
 #[test]
-#[ignore = "moves 2 GB; run it by hand, it prints what it took"]
-fn two_gigabytes_go_up_and_down_at_a_high_rate() {
+fn large_blocks_come_back_as_they_went() {
     let h = Harness::new();
-    let block = vec![7_u8; 64 << 20];
-    let start = Instant::now();
+    let block = vec![7_u8; 16 << 20];
     let mut list = String::from("<BlockList>");
-    for n in 0..32 {
+    for n in 0..4 {
         let id = super::blob_base64(format!("{n:04}").as_bytes());
-        h.call("PUT", BLOB, &format!("&comp=block&blockid={id}"), &[], &block);
+        assert_eq!(h.call("PUT", BLOB, &format!("&comp=block&blockid={id}"), &[], &block).status, 201);
         list += &format!("<Latest>{id}</Latest>");
     }
-    h.call("PUT", BLOB, "&comp=blocklist", &[], (list + "</BlockList>").as_bytes());
-    let up = start.elapsed();
-    let start = Instant::now();
-    let read = std::io::copy(&mut h.client.get(h.url(BLOB, "", &h.sas)).send().unwrap(), &mut std::io::sink()).unwrap();
-    assert_eq!(read, 2 << 30);
-    let down = start.elapsed();
-    assert!(up.as_secs() < 10 && down.as_secs() < 10, "up {up:?}, down {down:?}");
-    let took = format!("up {up:?}, down {down:?}\n");
-    std::io::Write::write_all(&mut std::io::stderr(), took.as_bytes()).unwrap();
+    assert_eq!(h.call("PUT", BLOB, "&comp=blocklist", &[], (list + "</BlockList>").as_bytes()).status, 201);
+    let mut read = Vec::new();
+    std::io::copy(&mut h.client.get(h.url(BLOB, "", &h.sas)).send().unwrap(), &mut read).unwrap();
+    assert!(read.len() == 64 << 20 && read.iter().all(|byte| *byte == 7));
+    assert!(h.double.totals().bytes_in >= 64 << 20 && h.double.totals().bytes_out >= 64 << 20);
 }
