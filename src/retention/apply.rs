@@ -7,9 +7,9 @@ use serde_json::Map;
 
 use super::plan::{Judge, PlanFile, PlanObject, folders};
 use super::standing::Standing;
-use super::{RetentionError, certificate, side_by_side};
+use super::{RetentionError, certificate};
 use crate::observe::{Event, Monitor};
-use crate::store::{ObjectInfo, Store, StoreError};
+use crate::store::{ObjectInfo, Store, StoreError, side_by_side};
 use crate::vault::attestation::{Kind, Outcome};
 use crate::vault::names::{ChainName, RunId};
 use crate::vault::{

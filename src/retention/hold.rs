@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, HashSet};
 use jiff::Timestamp;
 use serde_json::Map;
 
+use super::RetentionError;
 use super::standing::Standing;
-use super::{RetentionError, side_by_side};
 use crate::observe::{Event, Monitor};
-use crate::store::{LockMode, LockRequest, ObjectInfo, Store, StoreError};
+use crate::store::{LockMode, LockRequest, ObjectInfo, Store, StoreError, side_by_side};
 use crate::vault::attestation::{Kind, Outcome};
 use crate::vault::epoch::{Grace, locked_until};
 use crate::vault::names::{ChainName, Container, RunId};

@@ -271,7 +271,7 @@ impl Store for LocalStore {
     fn set_hold(&self, name: &str, _version: Option<&str>, held: bool) -> Result<bool, StoreError> {
         let path = self.path(name)?;
         let (_handle, info) = self.alone_with(name, &path)?;
-        let state = info.lock.unwrap_or(LockState { mode: LockMode::None, until: None, enforced_by: measured(&path), container: None });
+        let state = info.lock.unwrap_or_else(|| LockState::none(measured(&path)));
         let LockState { mode, until, enforced_by, .. } = state;
         let sidecar = Sidecar { mode, until, enforced_by, sha256: info.recorded_sha256, size: Some(info.size), held };
         self.write_sidecar(&path, &sidecar)?;

@@ -7,6 +7,7 @@
 pub mod azure;
 mod digest;
 mod local;
+mod side_by_side;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use digest::{HashingReader, Sha256};
 pub use local::{LocalStore, LocalStoreOptions, clear_immutable};
+pub use side_by_side::side_by_side;
 
 /// Where instants come from, so that seven years pass in a test.
 pub trait Clock: Send + Sync {
@@ -70,6 +72,13 @@ pub struct LockState {
     /// The container's own policy, where that is what locks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<ContainerLock>,
+}
+
+impl LockState {
+    /// No lock, as whoever would enforce one shows it.
+    pub fn none(enforced_by: EnforcedBy) -> Self {
+        Self { mode: LockMode::None, until: None, enforced_by, container: None }
+    }
 }
 
 /// A container's time-based retention policy, as the service showed it.

@@ -1,14 +1,12 @@
 //! One chain's folder as the store shows it: which numbers there are, and the envelope at each.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::dsse::MAX_ENVELOPE;
 use super::ledger::{Attested, Void};
 use super::names::ChainName;
 use super::trust::{Trust, VoidReason};
-use crate::store::{LockState, Sha256, Store, StoreError, originals};
+use crate::store::{LockState, Sha256, Store, StoreError, originals, side_by_side};
 
 /// What stands at one number: its oldest version, for what was put over it later is not the envelope.
 pub(super) struct Numbered {
@@ -64,19 +62,8 @@ impl ChainReader {
             return one(&self.numbers[at]);
         }
         let places: Vec<usize> = (from..at).filter(|n| !self.ahead.contains_key(n)).chain([at]).collect();
-        let next = AtomicUsize::new(0);
-        let read = Mutex::new(Vec::new());
-        std::thread::scope(|scope| {
-            for _ in 0..store.parallelism().min(places.len()) {
-                scope.spawn(|| {
-                    while let Some(place) = places.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let result = one(&self.numbers[*place]);
-                        read.lock().map(|mut list| list.push((*place, result))).unwrap_or_default();
-                    }
-                });
-            }
-        });
-        self.ahead.extend(read.into_inner().unwrap_or_default());
+        let read = side_by_side(&places, store.parallelism(), |place| (*place, one(&self.numbers[*place])));
+        self.ahead.extend(read);
         let name = || self.chain.envelope(self.numbers[at].sequence);
         self.ahead.remove(&at).unwrap_or_else(|| Err(StoreError::NotFound { name: name() }))
     }

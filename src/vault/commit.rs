@@ -11,9 +11,9 @@ use super::dsse::Envelope;
 use super::epoch::{Grace, locked_until, month_end};
 use super::keys::{Recipients, Signer};
 use super::ledger::{Attested, ChainView, Ledger, LedgerError};
-use super::measure::{Written, hold_to, measure, no_lock};
+use super::measure::{Written, hold_to, measure};
 use super::names::{ChainName, Container, RunId};
-use crate::store::{Body, Clock, LockMode, LockRequest, Receipt, Sha256, Store, StoreError};
+use crate::store::{Body, Clock, EnforcedBy, LockMode, LockRequest, LockState, Receipt, Sha256, Store, StoreError};
 
 /// The largest difference between the agent's clock and the store's, in seconds.
 const MAX_SKEW_SECONDS: i64 = 300;
@@ -313,7 +313,7 @@ fn put_first(store: &dyn Store, name: &str, bytes: &[u8], sha256: &Sha256, lock:
     if stored.version.is_some() && shown.version != stored.version {
         return Err(StoreError::AlreadyExists { name: name.to_owned() }.into());
     }
-    hold_to(&stored, &shown.lock.unwrap_or_else(no_lock))
+    hold_to(&stored, &shown.lock.unwrap_or_else(|| LockState::none(EnforcedBy::Service)))
 }
 
 /// Commits the very first attestation of a vault.

@@ -12,7 +12,7 @@ use super::attestation::{ExportDetails, Kind, ObjectRef, Outcome, SnapshotDetail
 use super::commit::{CommitError, Committed, Draft, Writer};
 use super::ledger::{Attested, Ledger};
 use super::names::{ChainName, RunId, ShortName};
-use crate::store::{LockMode, LockRequest, Sha256, Store};
+use crate::store::{EnforcedBy, LockMode, LockRequest, LockState, Sha256, Store};
 
 /// What a hold is about. Nothing said: the whole vault.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -317,7 +317,7 @@ impl Writer {
         let name = draft.chain.envelope(committed.sequence);
         let store = self.ledger.store();
         let info = store.head(&name)?.ok_or_else(|| CommitError::Vanished { name: name.clone() })?;
-        let lock = info.lock.unwrap_or_else(super::measure::no_lock);
+        let lock = info.lock.unwrap_or_else(|| LockState::none(EnforcedBy::Service));
         let mut objects = committed.objects.clone();
         objects.push(ObjectRef { name, sha256: committed.sha256, size: info.size, version: info.version, lock });
         self.hold_all(&holds, &mut objects)

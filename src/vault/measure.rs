@@ -23,11 +23,6 @@ pub struct Written {
     pub lock: Option<LockState>,
 }
 
-/// No lock, as a service shows it.
-pub(super) fn no_lock() -> LockState {
-    LockState { mode: LockMode::None, until: None, enforced_by: EnforcedBy::Service, container: None }
-}
-
 /// Refuses a lock that is less than what was asked for.
 pub(super) fn hold_to(stored: &Written, state: &LockState) -> Result<(), CommitError> {
     let Written { name, asked, .. } = stored;
@@ -61,7 +56,7 @@ pub(super) fn measure(store: &dyn Store, objects: &[Written]) -> Result<Vec<Resu
             None => {
                 let found = shown.get(&(stored.name.clone(), stored.version.clone())).filter(|info| info.size == stored.size);
                 let info = found.ok_or_else(|| CommitError::Vanished { name: stored.name.clone() })?;
-                info.lock.clone().unwrap_or_else(no_lock)
+                info.lock.clone().unwrap_or_else(|| LockState::none(EnforcedBy::Service))
             }
         };
         hold_to(stored, &lock)?;

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
-use super::{AzureError, ContainerPolicy, ControlPlane};
+use super::{AzureError, ControlPlane};
 use crate::http::{HttpError, Service};
 use crate::observe::Silent;
-use crate::store::StoreError;
+use crate::store::{ContainerLock, StoreError};
 
 const VERSION: (&str, &str) = ("api-version", "2023-05-01");
 const SUBSCRIPTIONS: (&str, &str) = ("api-version", "2022-12-01");
@@ -107,7 +107,7 @@ impl Manager {
 }
 
 impl ControlPlane for Manager {
-    fn container_policy(&self, container: &str) -> Result<Option<ContainerPolicy>, StoreError> {
+    fn container_policy(&self, container: &str) -> Result<Option<ContainerLock>, StoreError> {
         let shown = match self.container(container) {
             Ok(shown) => shown,
             Err(HttpError::Refused { status: 404, ref code, .. }) if code != "AccountNotSeen" => return Ok(None),
@@ -119,7 +119,7 @@ impl ControlPlane for Manager {
         };
         let policy = &shown["properties"]["immutabilityPolicy"];
         let days = policy["properties"]["immutabilityPeriodSinceCreationInDays"].as_u64();
-        Ok(days.and_then(|days| u32::try_from(days).ok()).map(|interval_days| ContainerPolicy {
+        Ok(days.and_then(|days| u32::try_from(days).ok()).map(|interval_days| ContainerLock {
             interval_days,
             state: policy["properties"]["state"].as_str().unwrap_or("Unlocked").to_owned(),
             etag: policy["etag"].as_str().unwrap_or_default().to_owned(),

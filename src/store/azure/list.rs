@@ -8,7 +8,7 @@ use azure_storage_blob::models::{
 use futures::TryStreamExt;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{AzureStore, ContainerPolicy, LockBy, put, timestamp, translate};
+use super::{AzureStore, LockBy, put, timestamp, translate};
 use crate::store::{Archive, ContainerLock, EnforcedBy, LockMode, LockState, ObjectInfo, Sha256, StoreError};
 
 pub(super) fn list(store: &AzureStore, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
@@ -43,12 +43,7 @@ pub(super) fn list(store: &AzureStore, prefix: &str) -> Result<Vec<ObjectInfo>, 
     Ok(out)
 }
 
-/// No lock, as the service shows it.
-pub(super) fn no_lock() -> LockState {
-    LockState { mode: LockMode::None, until: None, enforced_by: EnforcedBy::Service, container: None }
-}
-
-fn info(container: &str, item: BlobItem, policy: Option<&ContainerPolicy>) -> Option<ObjectInfo> {
+fn info(container: &str, item: BlobItem, policy: Option<&ContainerLock>) -> Option<ObjectInfo> {
     let name = item.name?;
     // Soft-deleted ones and snapshots are not asked for; should they come all the same, they are not objects.
     if item.deleted == Some(true) || item.snapshot.is_some() {
@@ -79,22 +74,21 @@ fn info(container: &str, item: BlobItem, policy: Option<&ContainerPolicy>) -> Op
         // Without versions an account shows neither.
         current: item.is_current_version.unwrap_or(item.version_id.is_none()),
         version: item.version_id,
-        lock: Some(own.or(by_container).unwrap_or_else(no_lock)),
+        lock: Some(own.or(by_container).unwrap_or_else(|| LockState::none(EnforcedBy::Service))),
         held: properties.legal_hold == Some(true),
         archive,
     })
 }
 
 /// The lock that a container's policy puts on an object of that age.
-fn locked_by(policy: &ContainerPolicy, created: Timestamp) -> Option<LockState> {
+fn locked_by(policy: &ContainerLock, created: Timestamp) -> Option<LockState> {
     let until = created.checked_add(SignedDuration::from_hours(24 * i64::from(policy.interval_days))).ok()?;
     let mode = if policy.state.eq_ignore_ascii_case("locked") { LockMode::Locked } else { LockMode::Unlocked };
-    let container = ContainerLock { interval_days: policy.interval_days, state: policy.state.clone(), etag: policy.etag.clone() };
-    Some(LockState { mode, until: Some(until), enforced_by: EnforcedBy::Service, container: Some(container) })
+    Some(LockState { mode, until: Some(until), enforced_by: EnforcedBy::Service, container: Some(policy.clone()) })
 }
 
 /// The policies of all containers, where those lock: asked once.
-fn container_policies(store: &AzureStore) -> Result<&BTreeMap<String, ContainerPolicy>, StoreError> {
+fn container_policies(store: &AzureStore) -> Result<&BTreeMap<String, ContainerLock>, StoreError> {
     if let Some(known) = store.policies.get() {
         return Ok(known);
     }

@@ -34,14 +34,14 @@ use time::OffsetDateTime;
 use url::Url;
 
 pub use arm::Manager;
-pub use control::{ContainerPolicy, ControlPlane};
+pub use control::ControlPlane;
 pub use error::AzureError;
 use error::{Doing, refusal, translate};
 use gate::Gate;
 pub use probe::{ContainerFacts, Deletion};
 pub use sas::{SasFacts, check_sas, sas_facts};
 
-use super::{Body, LockMode, LockRequest, LockState, ObjectInfo, Priority, Receipt, Sha256, Store, StoreError};
+use super::{Body, ContainerLock, EnforcedBy, LockMode, LockRequest, LockState, ObjectInfo, Priority, Receipt, Sha256, Store, StoreError};
 
 /// How many requests an account's store has under way for one caller.
 const PARALLEL: usize = 8;
@@ -96,7 +96,7 @@ pub struct AzureStore {
     /// For messages.
     place: String,
     /// The containers' own policies, read once a run.
-    policies: OnceLock<BTreeMap<String, ContainerPolicy>>,
+    policies: OnceLock<BTreeMap<String, ContainerLock>>,
 }
 
 impl AzureStore {
@@ -199,7 +199,7 @@ impl Store for AzureStore {
     fn extend_lock(&self, name: &str, version: Option<&str>, lock: &LockRequest) -> Result<LockState, StoreError> {
         self.split(name)?;
         let info = self.lock_of(name, version)?;
-        let state = info.lock.clone().unwrap_or_else(list::no_lock);
+        let state = info.lock.clone().unwrap_or_else(|| LockState::none(EnforcedBy::Service));
         let refused = |reason: String| StoreError::LockRefused { name: name.to_owned(), reason };
         if state.mode == LockMode::Locked && (lock.mode != LockMode::Locked || state.until.is_some_and(|until| lock.until < until)) {
             let until = state.until.map_or_else(String::new, |u| u.to_string());
@@ -218,7 +218,7 @@ impl Store for AzureStore {
         };
         let done = self.block_on(blob.set_immutability_policy(&instant(lock.until), Some(options)));
         done.map_err(|e| put::lock_problem(&e, name, self.doing("lock", name)))?;
-        Ok(self.lock_of(name, info.version.as_deref())?.lock.unwrap_or_else(list::no_lock))
+        Ok(self.lock_of(name, info.version.as_deref())?.lock.unwrap_or_else(|| LockState::none(EnforcedBy::Service)))
     }
 
     fn set_hold(&self, name: &str, version: Option<&str>, held: bool) -> Result<bool, StoreError> {
