@@ -8,7 +8,6 @@
 //! Facts of the service: <https://learn.microsoft.com/rest/api/storageservices/blob-service-rest-api>.
 
 mod arm;
-mod buffers;
 mod control;
 mod error;
 mod gate;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use azure_core::Bytes;
-use azure_core::http::Etag;
+use azure_core::http::{Etag, RequestContent};
 use azure_storage_blob::clients::BlobClient;
 use azure_storage_blob::models::{
     BlobClientGetPropertiesResultHeaders, BlockBlobClientCommitBlockListOptions, BlockBlobClientCommitBlockListResultHeaders,
@@ -16,7 +16,6 @@ use azure_storage_blob::models::{
 };
 use futures::{StreamExt, stream};
 
-use super::buffers::Buffers;
 use super::error::{Doing, NO_LOCK_RIGHT, refusal};
 use super::{AzureStore, LockBy, PARALLEL, instant, mode_of, translate};
 use crate::store::{Body, LockMode, LockRequest, Receipt, Sha256, Store, StoreError};
@@ -118,12 +117,12 @@ async fn blocks(blob: &BlobClient, file: Arc<File>, size: u64, sha256: &Sha256, 
     let staged: HashMap<Vec<u8>, i64> = staged.into_iter().filter_map(|b| Some((b.name?, b.size?))).collect();
     let missing: Vec<u64> = (0..count).filter(|n| staged.get(&id(*n)).is_none_or(|s| u64::try_from(*s) != Ok(length(*n)))).collect();
     // Each block on the runtime's own threads: reading, summing and sending go side by side.
-    let buffers = Arc::new(Buffers::default());
     let stage = |n: u64| {
-        let (client, file, buffers, id, offset, length) = (client.clone(), file.clone(), buffers.clone(), id(n), n * block, length(n));
+        let (client, file, id, offset, length) = (client.clone(), file.clone(), id(n), n * block, length(n));
         let work = async move {
-            let bytes = buffers.read(&file, offset, usize::try_from(length).unwrap_or(0))?;
-            client.stage_block(&id, length, bytes.into(), None).await.map(drop)
+            let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+            file.read_exact_at(&mut bytes, offset)?;
+            client.stage_block(&id, length, RequestContent::from(bytes), None).await.map(drop)
         };
         async move { tokio::spawn(work).await.map_err(|e| azure_core::Error::with_message(azure_core::error::ErrorKind::Other, e.to_string()))? }
     };

@@ -7,7 +7,7 @@ use hyper::body::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::state::{Blob, Container, State, Version};
+use super::state::{Blob, Container, Lock, State, Version};
 use super::sums;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -81,33 +81,36 @@ pub fn content(state: &State, container: &str, name: &str, version: Option<&str>
 
 /// Makes many small blobs without a request for each.
 pub fn fill(state: &mut State, container: &str, prefix: &str, count: usize) {
-    let now = state.now();
     for n in 0..count {
-        let (id, etag) = (state.next_version_id(), state.next_etag());
-        let data = Bytes::from(n.to_string());
-        let version = Version {
-            id,
-            etag,
-            created: now,
-            modified: now,
-            written: now,
-            md5: Some(sums::md5(&data)),
-            data: Arc::new(vec![data]),
-            blocks: Arc::default(),
-            properties: BTreeMap::new(),
-            metadata: vec![("number".to_owned(), n.to_string())],
-            tags: Vec::new(),
-            tier: None,
-            tier_changed: None,
-            rehydrating: None,
-            lock: None,
-            legal_hold: false,
-            deleted: None,
-        };
-        let Some(found) = state.containers.get_mut(container) else { return };
-        let blob = Blob { versions: vec![version], live: true, ..Blob::default() };
-        found.blobs.insert(format!("{prefix}{n:08}"), blob);
+        let metadata = vec![("number".to_owned(), n.to_string())];
+        load(state, container, format!("{prefix}{n:08}"), Bytes::from(n.to_string()), metadata, None);
     }
+}
+
+/// Makes one blob without a request.
+pub fn load(state: &mut State, container: &str, name: String, data: Bytes, metadata: Vec<(String, String)>, lock: Option<Lock>) {
+    let (now, id, etag) = (state.now(), state.next_version_id(), state.next_etag());
+    let version = Version {
+        id,
+        etag,
+        created: now,
+        modified: now,
+        written: now,
+        md5: Some(sums::md5(&data)),
+        data: Arc::new(vec![data]),
+        blocks: Arc::default(),
+        properties: BTreeMap::new(),
+        metadata,
+        tags: Vec::new(),
+        tier: None,
+        tier_changed: None,
+        rehydrating: None,
+        lock,
+        legal_hold: false,
+        deleted: None,
+    };
+    let Some(found) = state.containers.get_mut(container) else { return };
+    found.blobs.insert(name, Blob { versions: vec![version], live: true, ..Blob::default() });
 }
 
 /// What a secondary that was replicated until an instant does not have: everything written after it. A previous

@@ -176,6 +176,13 @@ impl BlobDouble {
         damage::fill(&mut self.core.lock(), container, prefix, count);
     }
 
+    /// Makes one blob without a request: metadata `sha256` and a lock as the store sets them.
+    pub fn load(&self, container: &str, name: &str, data: Vec<u8>, sha256: &str, locked_until: Timestamp) {
+        let lock = Some(state::Lock { until: locked_until, locked: true });
+        let metadata = vec![("sha256".to_owned(), sha256.to_owned())];
+        damage::load(&mut self.core.lock(), container, name.to_owned(), data.into(), metadata, lock);
+    }
+
     /// Loses everything written after an instant; returns how many versions that were.
     pub fn fail_over(&self, until: Timestamp) -> usize {
         damage::fail_over(&mut self.core.lock(), until)
