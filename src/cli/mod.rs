@@ -8,6 +8,7 @@ mod dispose;
 mod doctor;
 pub mod exit;
 mod export;
+mod find;
 mod hold;
 mod import;
 mod init;
@@ -105,6 +106,8 @@ enum Command {
     Show(show::ShowArgs),
     /// Compare two snapshots, attribute by attribute
     Diff(diff::DiffArgs),
+    /// Find records by what people call them
+    Find(find::FindArgs),
     /// Bring data back
     #[command(subcommand)]
     Restore(restore::RestoreCommand),
@@ -161,6 +164,7 @@ fn dispatch(context: &Context, command: Command) -> Result<Exit, CliError> {
         Command::Ls(args) => ls::run(context, &args),
         Command::Show(args) => show::run(context, &args),
         Command::Diff(args) => diff::run(context, &args),
+        Command::Find(args) => find::run(context, &args),
         Command::Restore(command) => restore::run(context, &command),
         Command::Doctor => doctor::run(context),
         Command::Verify(args) => verify::run(context, &args),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::{Args, Subcommand, ValueEnum};
+use globset::escape;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -13,14 +14,17 @@ use serde_json::json;
 
 use super::context::{Context, threads};
 use super::exit::{CliError, Exit};
-use super::output::{BAD, DOUBT, GOOD, grouped, human_bytes, shown};
+use super::output::{BAD, DOUBT, GOOD, at_second, grouped, human_bytes, shown};
 use super::select;
 use crate::observe::Monitor;
-use crate::restore::{Failed, FilesJob, LogsJob, Thaw, known_at, restore_files, restore_logs};
+use crate::restore::{Failed, FilesJob, LogsJob, Thaw, known_at, preview, restore_files, restore_logs};
 use crate::source::PathGlobs;
+use crate::source::catalog::{Catalog, path_of};
 use crate::store::Priority;
 use crate::vault::Ledger;
-use crate::vault::names::{ChainName, ShortName};
+use crate::vault::attestation::{CollectionOutcome, Predicate, SnapshotDetails};
+use crate::vault::keys::Identities;
+use crate::vault::names::{ChainName, RunId, ShortName};
 
 /// So many lost records are named for people; all of them for machines.
 const SHOWN: usize = 50;
@@ -35,14 +39,26 @@ pub enum RestoreCommand {
 
 #[derive(Args)]
 pub struct FilesArgs {
-    #[arg(help = select::RUN_HELP)]
-    run: String,
+    #[arg(help = select::RUN_HELP, required_unless_present = "at")]
+    run: Option<String>,
+    /// The newest recovery point at or before this instant; before it stands a source's name, where there are several
+    #[arg(long, value_name = "T")]
+    at: Option<String>,
     /// A new or empty directory
-    #[arg(long, value_name = "DIR")]
-    to: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "dry_run")]
+    to: Option<PathBuf>,
     /// Only what fits this glob (a name at any depth, or a path); repeatable
     #[arg(long, value_name = "GLOB")]
     path: Vec<String>,
+    /// Only records of this collection, such as `entra.users`, or below this folder; repeatable
+    #[arg(long, value_name = "NAME")]
+    collection: Vec<String>,
+    /// Only the records with this id, of the collections named; repeatable
+    #[arg(long, value_name = "ID")]
+    id: Vec<String>,
+    /// Only say what would be restored
+    #[arg(long)]
+    dry_run: bool,
     /// Replace what is in the directory
     #[arg(long)]
     overwrite: bool,
@@ -111,10 +127,22 @@ pub fn run(context: &Context, command: &RestoreCommand) -> Result<Exit, CliError
 
 fn files(context: &Context, args: &FilesArgs) -> Result<Exit, CliError> {
     let begun = Instant::now();
+    let at = args.at.as_ref().map(|text| instant("at", text)).transpose()?;
+    let asked = asked_for(args);
+    let only = PathGlobs::new(&asked).map_err(|e| CliError::new(Exit::Usage, format!("--path: {e}")))?;
     let (ledger, _) = context.ledger()?;
-    let predicate = select::snapshot(&ledger, &args.run)?.statement.predicate;
+    let attested = match (at, &args.run) {
+        (Some(at), name) => select::snapshot_at(&ledger, name.as_deref(), at)?,
+        (None, run) => select::snapshot(&ledger, run.as_deref().unwrap_or("latest"))?,
+    };
+    let predicate = attested.statement.predicate;
+    if at.is_some() {
+        chosen(context, &predicate);
+    }
     let identities = context.identities(&ledger)?;
-    let only = PathGlobs::new(&args.path).map_err(|e| CliError::new(Exit::Usage, format!("--path: {e}")))?;
+    let Some(to) = args.to.as_ref().filter(|_| !args.dry_run) else {
+        return would_restore(context, &ledger, &identities, &predicate, &only, &asked);
+    };
     let progress = context.output.monitor("restoring");
     args.rehydrate.thaw(&ledger, &progress).snapshot(&identities, &predicate.chain, predicate.run, &only)?;
     let report = restore_files(&FilesJob {
@@ -122,7 +150,7 @@ fn files(context: &Context, args: &FilesArgs) -> Result<Exit, CliError> {
         identities: &identities,
         chain: &predicate.chain,
         run: predicate.run,
-        to: &args.to,
+        to,
         only: &only,
         overwrite: args.overwrite,
         outside_links: args.outside_links,
@@ -140,8 +168,7 @@ fn files(context: &Context, args: &FilesArgs) -> Result<Exit, CliError> {
     }));
     lost(context, &report.failed);
     if report.entries == 0 && report.failed.is_empty() && !only.is_empty() {
-        return Err(CliError::new(Exit::Failed, format!("nothing in the run {} fits {}", predicate.run, args.path.join(", ")))
-            .hint("`backstop show RUN --identity FILE` lists what is in it"));
+        return Err(nothing_fits(predicate.run, &asked));
     }
     let style = if report.failed.is_empty() { GOOD } else { DOUBT };
     let proof = match report.tree_matches {
@@ -153,12 +180,74 @@ fn files(context: &Context, args: &FilesArgs) -> Result<Exit, CliError> {
         "{style}restored {} entries, {} into {}{style:#}{proof}; {seconds:.1} s",
         grouped(report.entries),
         human_bytes(report.restored_bytes),
-        args.to.display()
+        to.display()
     ));
     Ok(if report.failed.is_empty() { Exit::Done } else { Exit::Damage })
 }
 
-fn lost(context: &Context, failed: &[Failed]) {
+/// What was asked for, as globs: records of collections, by id or all of them, besides whatever fits a path.
+fn asked_for(args: &FilesArgs) -> Vec<String> {
+    let folder = |name: &String| match Catalog::all().collection(name) {
+        Some(spec) => escape(spec.folder()),
+        None => escape(name.trim_matches('/')),
+    };
+    let folders: Vec<String> = args.collection.iter().map(folder).collect();
+    let files: Vec<String> = args.id.iter().map(|id| escape(path_of("", id).trim_start_matches('/'))).collect();
+    let inside = |folder: &String| match files.is_empty() {
+        true => vec![format!("/{folder}")],
+        false => files.iter().map(|file| format!("/{folder}/**/{file}")).collect(),
+    };
+    let records = if folders.is_empty() { files.clone() } else { folders.iter().flat_map(inside).collect() };
+    args.path.iter().cloned().chain(records).collect()
+}
+
+fn nothing_fits(run: RunId, asked: &[String]) -> CliError {
+    CliError::new(Exit::Failed, format!("nothing in the run {run} fits {}", asked.join(", ")))
+        .hint("`backstop find NAME --identity FILE` finds records by name; `backstop show RUN --identity FILE` lists all of them")
+}
+
+/// Says which recovery point an instant led to, and what it lacks.
+fn chosen(context: &Context, predicate: &Predicate) {
+    let Ok(details) = predicate.details::<SnapshotDetails>() else { return };
+    context.output.say(format!("the run {} of {}, captured {}", predicate.run, predicate.chain, at_second(details.captured)));
+    for c in details.collections.iter().filter(|c| c.outcome != CollectionOutcome::Complete) {
+        context.output.warn(format!("{DOUBT}{}{DOUBT:#} is not complete in it ({:?})", shown(&c.name), c.outcome));
+    }
+}
+
+fn would_restore(
+    context: &Context,
+    ledger: &Ledger,
+    identities: &Identities,
+    predicate: &Predicate,
+    only: &PathGlobs,
+    asked: &[String],
+) -> Result<Exit, CliError> {
+    let output = context.output;
+    let seen = preview(ledger, identities, (&predicate.chain, predicate.run), only, |path, size| {
+        if !output.json {
+            output.tell(format!("{:>10}  {}", human_bytes(size), shown(path)));
+        }
+    })?;
+    output.json(&json!({
+        "run": predicate.run, "source": predicate.chain.source(), "dry_run": true, "entries": seen.entries,
+        "restored_bytes": seen.bytes, "objects": seen.objects, "stored_bytes": seen.stored_bytes, "failed": seen.failed,
+    }));
+    lost(context, &seen.failed);
+    if seen.entries == 0 && seen.failed.is_empty() && !only.is_empty() {
+        return Err(nothing_fits(predicate.run, asked));
+    }
+    output.say(format!(
+        "{} entries, {}; to be read: {} sealed, {}; nothing was written",
+        grouped(seen.entries),
+        human_bytes(seen.bytes),
+        grouped(seen.objects),
+        human_bytes(seen.stored_bytes)
+    ));
+    Ok(if seen.failed.is_empty() { Exit::Done } else { Exit::Damage })
+}
+
+pub fn lost(context: &Context, failed: &[Failed]) {
     for f in failed.iter().take(SHOWN) {
         let what = f.path.as_deref().map(shown).unwrap_or_default();
         let object = f.object.as_deref().map(|o| format!(" [{}]", shown(o))).unwrap_or_default();

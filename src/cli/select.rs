@@ -1,7 +1,9 @@
 //! Which run is meant: `latest`, a source or stream, `NAME~2`, `CHAIN/42`, a run id or its beginning.
 
+use jiff::Timestamp;
+
 use super::exit::{CliError, Exit};
-use crate::vault::attestation::{Kind, Outcome};
+use crate::vault::attestation::{Kind, Outcome, SnapshotDetails};
 use crate::vault::names::{ChainName, ShortName};
 use crate::vault::{Attested, Ledger};
 
@@ -95,4 +97,37 @@ pub fn snapshot(ledger: &Ledger, text: &str) -> Result<Attested, CliError> {
         return Err(CliError::new(Exit::Usage, format!("{text:?} is a {}, not a snapshot", found.statement.kind)));
     }
     Ok(found)
+}
+
+/// Finds the newest recovery point of a source at or before an instant: by the instant up to which its state is known.
+/// Without a name the vault must have one source only.
+pub fn snapshot_at(ledger: &Ledger, name: Option<&str>, at: Timestamp) -> Result<Attested, CliError> {
+    let none = |why: String| CliError::new(Exit::Usage, why);
+    let chains = ledger.chains()?;
+    let sources: Vec<(ShortName, &ChainName)> = chains.iter().filter_map(|c| Some((c.source()?, c))).collect();
+    let names: Vec<&str> = sources.iter().map(|(s, _)| s.as_str()).collect();
+    let chain = match (name, sources.as_slice()) {
+        (Some(name), _) => sources.iter().find(|(s, c)| s.as_str() == name || c.as_str() == name).map(|(_, c)| *c),
+        (None, [(_, one)]) => Some(*one),
+        (None, []) => return Err(none("the vault has no snapshot yet".into()).hint("`backstop snapshot` takes one")),
+        (None, _) => return Err(none("--at needs the name of a source".into()).hint(there_are(&names))),
+    };
+    let said = name.unwrap_or_default();
+    let chain = chain.ok_or_else(|| none(format!("with --at stands a source, and {said:?} is none")).hint(there_are(&names)))?;
+    let point = |a: &Attested| -> Option<Timestamp> {
+        let p = &a.statement.predicate;
+        let counts = a.statement.kind == Kind::Snapshot && p.outcome != Outcome::Failed;
+        p.details::<SnapshotDetails>().ok().filter(|_| counts).map(|d| d.captured)
+    };
+    // A run that dropped out may be attested later than one that began after it: so all of the chain is looked at.
+    let points = ledger.chain(chain)?.attested.into_iter().filter_map(|a| Some((point(&a)?, a)));
+    let (mut found, mut first): (Option<(Timestamp, Attested)>, Option<Timestamp>) = (None, None);
+    for (captured, attested) in points {
+        first = Some(first.map_or(captured, |f: Timestamp| f.min(captured)));
+        if captured <= at && found.as_ref().is_none_or(|(best, _)| captured >= *best) {
+            found = Some((captured, attested));
+        }
+    }
+    let first = first.map_or_else(|| "it has none at all".to_owned(), |first| format!("its first is of {first}"));
+    found.map(|(_, attested)| attested).ok_or_else(|| none(format!("{chain} has no recovery point at or before {at}: {first}")))
 }

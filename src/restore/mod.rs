@@ -1,5 +1,5 @@
 //! From the vault to elsewhere: records and evidence into a directory, events of a window, the difference
-//! of two snapshots.
+//! of two snapshots, records by their names.
 //!
 //! It promises: nothing is written outside the target, nothing unverified is written at all, and what
 //! could not be recovered is named while the rest is. Only objects that a valid attestation names are
@@ -7,6 +7,7 @@
 
 mod diff;
 mod files;
+mod find;
 mod logs;
 mod members;
 mod place;
@@ -23,6 +24,7 @@ use crate::vault::seal::SealError;
 
 pub use diff::{AttributeChange, Change, DiffReport, RecordChange, diff, diff_raw};
 pub use files::{FilesJob, FilesReport, restore_files};
+pub use find::{FindReport, Found, Preview, find, preview};
 pub use logs::{LogDisposal, LogObject, LogsJob, LogsReport, known_at, log_objects, read_log_object, restore_logs};
 pub use members::{Members, SegmentRead, Wanted, read_segment};
 pub use thaw::Thaw;
