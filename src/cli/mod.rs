@@ -23,6 +23,7 @@ mod sample;
 mod select;
 mod show;
 mod snapshot;
+mod status;
 mod store;
 mod tenant;
 mod verify;
@@ -115,6 +116,8 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// What is really in force: store, locks, rights, keys, clock, disk, schedules; exit 1 where backups are endangered
     Doctor,
+    /// Live RPO, newest recovery points, availability, findings and what is due; exit 4 where an objective is missed
+    Status,
     /// Keep things beyond their retention: legal holds
     #[command(subcommand)]
     Hold(hold::HoldCommand),
@@ -167,6 +170,7 @@ fn dispatch(context: &Context, command: Command) -> Result<Exit, CliError> {
         Command::Find(args) => find::run(context, &args),
         Command::Restore(command) => restore::run(context, &command),
         Command::Doctor => doctor::run(context),
+        Command::Status => status::run(context),
         Command::Verify(args) => verify::run(context, &args),
         Command::Hold(command) => hold::run(context, &command),
         Command::Dispose(command) => dispose::run(context, &command),

@@ -1,0 +1,80 @@
+//! What of the objectives is kept, from attestations alone: the RPO of each source and stream at an instant, and the
+//! availability over a period.
+//!
+//! It promises: a state counts from when it was committed, and with the age of what it captured; what failed, is
+//! partial or lies behind a gap counts for nothing.
+
+mod availability;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use crate::vault::attestation::{ExportDetails, Kind, Outcome, SnapshotDetails};
+use crate::vault::{Attested, ChainView};
+
+pub use availability::{Availability, Held, availability};
+
+/// What kind of data a source or stream is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// Documents of a tenant.
+    Configuration,
+    /// Events.
+    Logs,
+    /// Files.
+    Evidence,
+}
+
+/// A committed state: what can be recovered since `committed` reaches to `captured`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Point {
+    /// Its number on the chain.
+    pub sequence: u64,
+    /// When it was committed.
+    pub committed: Timestamp,
+    /// Up to when everything is in it.
+    pub captured: Timestamp,
+}
+
+/// The recovery points of a chain, in the order of their numbers.
+///
+/// Of a source: complete snapshots, each by the instant at which its reading began. Of a stream: the end of its windows
+/// as far as they touch; of imported files the last event time. (The definitions of RPO in `docs/objectives.md`.)
+pub fn points(view: &ChainView) -> Vec<Point> {
+    let mut mark: Option<Timestamp> = None;
+    let mut out = Vec::new();
+    for attested in &view.attested {
+        let p = &attested.statement.predicate;
+        let captured = match attested.statement.kind {
+            Kind::Snapshot if p.outcome == Outcome::Complete => p.details::<SnapshotDetails>().ok().map(|d| d.captured),
+            Kind::Export if p.outcome != Outcome::Failed => p.details::<ExportDetails>().ok().and_then(|d| match d.window {
+                // A later window behind a gap does not count.
+                Some(window) => {
+                    let touches = mark.is_none_or(|mark| window.from <= mark);
+                    mark = mark.max(touches.then_some(window.to));
+                    touches.then_some(window.to)
+                }
+                None => d.spans.iter().filter_map(|s| s.last).max(),
+            }),
+            _ => None,
+        };
+        out.extend(captured.map(|captured| Point { sequence: attested.sequence(), committed: p.finished, captured }));
+    }
+    out
+}
+
+/// The newest state that could be recovered at an instant: the one captured last of those committed by then.
+pub fn newest_at(points: &[Point], at: Timestamp) -> Option<Point> {
+    points.iter().filter(|p| p.committed <= at).max_by_key(|p| (p.captured, p.sequence)).copied()
+}
+
+/// The RPO at an instant: the age of the newest state that could be recovered then.
+pub fn rpo_at(points: &[Point], at: Timestamp) -> Option<SignedDuration> {
+    newest_at(points, at).map(|p| at.duration_since(p.captured).max(SignedDuration::ZERO))
+}
+
+/// Since when a chain is answered for: its first attestation, whatever came of it.
+pub fn since(view: &ChainView) -> Option<Timestamp> {
+    view.attested.first().map(|a: &Attested| a.statement.predicate.finished)
+}
