@@ -76,16 +76,17 @@ pub fn run(context: &Context) -> Result<Exit, CliError> {
         let style = if f.severity == "error" { BAD } else { DOUBT };
         output.say(format!("{style}{}{style:#} {}: {}", f.severity, f.chain, f.message));
     }
-    for (days, a) in [(30, month), (365, year)] {
-        if let Some(a) = a {
-            let style = if a.percent < policy.objectives.availability { BAD } else { GOOD };
-            let beyond = spoken(a.beyond);
-            let since = at_second(a.from);
-            output.say(format!(
-                "{style}available {:.3} %{style:#} of {days} days (objective {} %): {beyond} beyond an RPO since {since}",
-                a.percent, policy.objectives.availability
-            ));
-        }
+    // A younger vault has one period only.
+    let longer = year.filter(|year| month.is_none_or(|month| year.from < month.from));
+    for a in month.into_iter().chain(longer) {
+        let style = if a.percent < policy.objectives.availability { BAD } else { GOOD };
+        output.say(format!(
+            "{style}available {:.3} %{style:#} since {} (objective {} %): {} beyond an RPO",
+            a.percent,
+            at_second(a.from),
+            policy.objectives.availability,
+            spoken(a.beyond)
+        ));
     }
     for (job, at) in &next {
         output.say(format!("{FAINT}next {} {}{FAINT:#}", at_second(*at), shown(job)));
@@ -130,7 +131,7 @@ fn look(s: &Standing, now: Timestamp, objective: SignedDuration) -> Vec<Finding>
     match rpo_at(&s.points, now) {
         None if s.delivered => {}
         None => {
-            let message = "it has no recovery point that counts: nothing of it can be brought back as of any instant".to_owned();
+            let message = "it has no recovery point that counts: nothing complete was ever committed".to_owned();
             out.push(finding("error", "no_recovery_point", message));
         }
         Some(age) if age > objective && !s.delivered => {
