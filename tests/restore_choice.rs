@@ -149,6 +149,13 @@ fn records_are_found_by_what_people_call_them() {
     };
     let expected: BTreeSet<String> = files(&dir).into_iter().filter(|p| p.starts_with("users/")).filter(holds).collect();
     assert_eq!(found, expected);
+    // In an earlier state, by its run or by an instant.
+    let old = captured(&estate.snapshot("entra", 0).0).to_string();
+    let user_id = id.as_str().unwrap();
+    for (args, code) in [(["--at", &old], 0), (["--run", "entra~1"], 0), (["--at", "2020-01-01"], 2), (["--run", "entra~9"], 2)] {
+        let ran = estate.sandbox.backstop(&with_identity(&[&["find", user_id][..], &args[..]].concat()));
+        assert_eq!((ran.code, ran.stdout.contains(&path)), (code, code == 0), "{args:?}: {}{}", ran.stdout, ran.stderr);
+    }
     let ran = estate.sandbox.backstop(&with_identity(&["find", "nobody is called so"]));
     assert!(ran.code == 1 && ran.stderr.contains("nothing is called") && ran.stderr.contains("--at"), "{}", ran.stderr);
     assert_eq!(estate.sandbox.backstop(&["find", "x"]).code, 2, "it needs an identity");

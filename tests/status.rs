@@ -152,6 +152,27 @@ fn streams_count_as_far_as_their_windows_reach() {
 }
 
 #[test]
+fn a_window_behind_a_hole_does_not_count() {
+    let estate = Estate::new();
+    let export = || {
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        estate.sandbox.json(&["export", "audits"], 0).remove(0)
+    };
+    let (first, second, third) = (export(), export(), export());
+    assert!(first["to"].as_str() < second["to"].as_str() && second["to"].as_str() < third["to"].as_str());
+    let captured = || {
+        let status = estate.sandbox.backstop(&["status", "--json"]).json().remove(0);
+        let other = recomputed(&estate.sandbox, &status, &["export.audits"]);
+        let own = status["rpo"].as_array().unwrap().iter().find(|r| r["name"] == "audits").unwrap();
+        assert_eq!(own["achieved_seconds"], other["rpo"]["export.audits"]);
+        status["newest"].as_array().unwrap().iter().find(|n| n["stream"] == "audits").unwrap()["captured"].clone()
+    };
+    assert_eq!(captured(), third["to"]);
+    estate.sandbox.remove(&format!("vault/attestations/export.audits/{:010}.json", second["sequence"].as_u64().unwrap()));
+    assert_eq!(captured(), first["to"]);
+}
+
+#[test]
 fn what_is_partial_moves_no_rpo_and_is_told() {
     let estate = Estate::new();
     estate.snapshot("entra", 0);

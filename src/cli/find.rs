@@ -7,7 +7,8 @@ use super::context::{Context, threads};
 use super::exit::{CliError, Exit};
 use super::output::{DOUBT, FAINT, at_second, shown};
 use super::{restore, select};
-use crate::restore::find;
+use crate::restore::{Thaw, find};
+use crate::source::PathGlobs;
 use crate::vault::Attested;
 use crate::vault::names::ChainName;
 
@@ -57,11 +58,15 @@ pub fn run(context: &Context, args: &FindArgs) -> Result<Exit, CliError> {
         }
     };
     let identities = context.identities(&ledger)?;
+    let everything = PathGlobs::new(&[]).map_err(|e| CliError::new(Exit::Failed, e.to_string()))?;
     let output = context.output;
     let (mut count, mut damaged) = (0, false);
     for attested in &runs {
         let p = &attested.statement.predicate;
         let progress = output.monitor("searching");
+        // What lies in the archive tier is not lost.
+        let thaw = Thaw { ledger: &ledger, priority: None, wait: false, monitor: &progress };
+        thaw.snapshot(&identities, &p.chain, p.run, &everything)?;
         let report = find(&ledger, &identities, (&p.chain, p.run), &args.name, threads());
         progress.finish();
         let report = report?;
