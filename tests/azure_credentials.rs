@@ -23,17 +23,6 @@ use support::Ran;
 /// Nobody is there.
 const NOWHERE: &str = "http://127.0.0.1:1";
 
-/// The policy with another credential for its vault.
-fn say(cloud: &Cloud, authority: &str, credential: &str) {
-    let policy = fs::read_to_string(cloud.sandbox.path("backstop.yaml")).unwrap();
-    let kept = policy.lines().filter(|l| !["tenant:", "authority:", "arm_endpoint:"].iter().any(|k| l.trim().starts_with(k)));
-    let tenant = cloud.double.options().tenant;
-    let origin = cloud.double.origin();
-    let said = format!("    tenant: {tenant}\n    authority: {authority}\n    arm_endpoint: {origin}\n    credential: {{ {credential} }}");
-    let lines: Vec<String> = kept.map(|l| if l.starts_with("    credential:") { said.clone() } else { l.to_owned() }).collect();
-    cloud.sandbox.write("backstop.yaml", lines.join("\n"));
-}
-
 fn agent(cloud: &Cloud) -> String {
     cloud.double.options().identity(Role::Agent).client_id.clone()
 }
@@ -83,12 +72,12 @@ fn a_managed_identity_opens_the_vault() {
     let cloud = Cloud::new();
     let origin = cloud.double.origin();
     let imds = [("AZURE_POD_IDENTITY_AUTHORITY_HOST", origin.as_str())];
-    say(&cloud, NOWHERE, &format!("managed_identity: {{ client_id: {} }}", agent(&cloud)));
+    cloud.credential(NOWHERE, &format!("managed_identity: {{ client_id: {} }}", agent(&cloud)));
     works(&cloud, &imds);
     let reader = cloud.double.options().identity(Role::Reader).client_id.clone();
-    say(&cloud, NOWHERE, &format!("managed_identity: {{ client_id: {reader} }}"));
+    cloud.credential(NOWHERE, &format!("managed_identity: {{ client_id: {reader} }}"));
     refused(&cloud, &imds, &["may not"]);
-    say(&cloud, NOWHERE, "managed_identity: { client_id: 00000000-0000-4000-8000-00000000dead }");
+    cloud.credential(NOWHERE, "managed_identity: { client_id: 00000000-0000-4000-8000-00000000dead }");
     refused(&cloud, &imds, &["00000000-0000-4000-8000-00000000dead", "help: "]);
 }
 
@@ -97,7 +86,7 @@ fn a_workload_identity_opens_the_vault() {
     let cloud = Cloud::new();
     let file = cloud.sandbox.write("var/token", federated());
     let client = agent(&cloud);
-    say(&cloud, &cloud.double.origin(), "workload_identity: {}");
+    cloud.credential(&cloud.double.origin(), "workload_identity: {}");
     works(&cloud, &[("AZURE_CLIENT_ID", &client), ("AZURE_FEDERATED_TOKEN_FILE", file.to_str().unwrap())]);
     refused(&cloud, &[("AZURE_CLIENT_ID", &client), ("AZURE_FEDERATED_TOKEN_FILE", "")], &["AZURE_FEDERATED_TOKEN_FILE", "help: "]);
 }
@@ -109,7 +98,10 @@ fn a_certificate_opens_the_vault() {
         "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=agent -days 2 -keyout agent.key -out agent.crt 2> /dev/null && cat agent.crt agent.key > agent.pem",
     );
     assert_eq!(made.code, 0, "{}", made.stderr);
-    say(&cloud, &cloud.double.origin(), &format!("client_certificate: {{ client_id: {}, certificate_file: agent.pem }}", agent(&cloud)));
+    cloud.credential(
+        &cloud.double.origin(),
+        &format!("client_certificate: {{ client_id: {}, certificate_file: agent.pem }}", agent(&cloud)),
+    );
     works(&cloud, &[]);
     cloud.sandbox.write("agent.pem", "no certificate");
     refused(&cloud, &[], &["agent.pem", "help: "]);
@@ -119,7 +111,10 @@ fn a_certificate_opens_the_vault() {
 fn an_assertion_opens_the_vault() {
     let cloud = Cloud::new();
     cloud.sandbox.write("assertion.jwt", federated());
-    say(&cloud, &cloud.double.origin(), &format!("client_assertion: {{ client_id: {}, assertion_file: assertion.jwt }}", agent(&cloud)));
+    cloud.credential(
+        &cloud.double.origin(),
+        &format!("client_assertion: {{ client_id: {}, assertion_file: assertion.jwt }}", agent(&cloud)),
+    );
     works(&cloud, &[]);
     cloud.sandbox.write("assertion.jwt", "");
     refused(&cloud, &[], &["assertion.jwt", "is empty"]);
@@ -136,7 +131,7 @@ fn the_azure_cli_opens_the_vault() {
     };
     az(&format!("echo \"$*\" >> '{}'\ncat <<'END'\n{token}\nEND", cloud.sandbox.path("az.log").display()));
     let path = format!("{}:{}", cloud.sandbox.path("bin").display(), std::env::var("PATH").unwrap());
-    say(&cloud, NOWHERE, "azure_cli: {}");
+    cloud.credential(NOWHERE, "azure_cli: {}");
     works(&cloud, &[("PATH", &path)]);
     let log = fs::read_to_string(cloud.sandbox.path("az.log")).unwrap();
     assert!(log.lines().all(|l| l.contains("https://storage.azure.com/.default")), "{log}");

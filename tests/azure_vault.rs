@@ -223,17 +223,8 @@ fn with_role(cloud: &Cloud, role: Role) -> (String, String) {
 }
 
 fn set_credential(cloud: &Cloud, role: Role) {
-    let (credential, tenant) = with_role(cloud, role);
-    let policy = fs::read_to_string(cloud.sandbox.path("backstop.yaml")).unwrap();
-    let line = format!(
-        "    tenant: {tenant}\n    authority: {0}\n    arm_endpoint: {0}\n    credential: {{ {credential} }}",
-        cloud.double.origin()
-    );
-    let lines: Vec<&str> =
-        policy.lines().filter(|l| !["tenant:", "authority:", "arm_endpoint:"].iter().any(|k| l.trim().starts_with(k))).collect();
-    let changed: Vec<String> =
-        lines.iter().map(|l| if l.starts_with("    credential:") { line.clone() } else { (*l).to_owned() }).collect();
-    cloud.sandbox.write("backstop.yaml", changed.join("\n"));
+    let (credential, _) = with_role(cloud, role);
+    cloud.credential(&cloud.double.origin(), &credential);
 }
 
 #[test]
@@ -500,6 +491,8 @@ fn archived_objects_are_told_brought_back_and_waited_for() {
     let deep = half.json(&["verify", "--deep", "--identity", IDENTITY], 0).remove(0);
     assert!(!kinds(&deep).contains(&"lost_record"), "{deep}");
     assert!(deep["records"].as_u64().unwrap() < 10, "{deep}");
+    let searched = half.fails(&["find", "roles", "--identity", IDENTITY], 75);
+    assert!(searched.contains("1 objects") && !searched.contains("lost"), "{searched}");
     let restore = ["restore", "files", &run, "--to", "out", "--identity", IDENTITY];
     let said = cloud.fails(&restore, 75);
     assert!(said.contains("2 objects") && said.contains("up to 15 h") && said.contains("--rehydrate"), "{said}");

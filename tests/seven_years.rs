@@ -95,12 +95,6 @@ fn lock_end(folder: &str) -> Timestamp {
     midnight(after.checked_add(7.years()).unwrap().checked_add(30.days()).unwrap())
 }
 
-/// The preloaded library that moves a program's clock.
-fn faketime() -> PathBuf {
-    let found = fs::read_dir("/usr/lib").unwrap().flatten().map(|dir| dir.path().join("faketime/libfaketimeMT.so.1"));
-    found.into_iter().find(|path| path.is_file()).expect("faketime is not installed: scripts/test.sh installs what the tests need")
-}
-
 impl Years {
     fn begin(now: &str) -> Self {
         let double = BlobDouble::start(Options { now: Some(at(now)), ..azure::four_containers() });
@@ -111,8 +105,18 @@ impl Years {
             fs::create_dir_all(sandbox.path(source)).unwrap();
         }
         let (taken, events, gone) = (Vec::new(), Vec::new(), BTreeSet::new());
-        let years =
-            Self { sandbox, double, agent, operator, faketime: faketime(), nights: 0, commands: AtomicUsize::new(0), taken, events, gone };
+        let years = Self {
+            sandbox,
+            double,
+            agent,
+            operator,
+            faketime: support::faketime(),
+            nights: 0,
+            commands: AtomicUsize::new(0),
+            taken,
+            events,
+            gone,
+        };
         let endpoint = years.double.endpoint();
         let place = ["--azure", &endpoint, "--azure-credential", "sas: { env: VAULT_SAS }"];
         let what = ["--source", "tree=tree", "--source", "proof=proof", "--stream", "log"];

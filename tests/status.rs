@@ -8,21 +8,15 @@ mod support;
 mod tenant;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 use support::{Ran, Sandbox};
 use tenant::Estate;
 
-/// The preloaded library that moves a program's clock.
-fn faketime() -> PathBuf {
-    let found = fs::read_dir("/usr/lib").unwrap().flatten().map(|dir| dir.path().join("faketime/libfaketimeMT.so.1"));
-    found.into_iter().find(|path| path.is_file()).expect("faketime is not installed: scripts/test.sh installs what the tests need")
-}
-
 /// Runs when it is so late.
 fn at(sandbox: &Sandbox, clock: &str, args: &[&str]) -> Ran {
-    let (preload, clock) = (faketime(), format!("@{clock}"));
+    let (preload, clock) = (support::faketime(), format!("@{clock}"));
     let env = [
         ("LD_PRELOAD", preload.to_str().unwrap()),
         ("FAKETIME", clock.as_str()),

@@ -78,6 +78,17 @@ impl Cloud {
         self.sandbox.backstop_with(args, &[("VAULT_SAS", &self.sas.lock().unwrap())])
     }
 
+    /// Gives the policy another credential for its vault.
+    pub fn credential(&self, authority: &str, credential: &str) {
+        let policy = std::fs::read_to_string(self.sandbox.path("backstop.yaml")).unwrap();
+        let kept = policy.lines().filter(|l| !["tenant:", "authority:", "arm_endpoint:"].iter().any(|k| l.trim().starts_with(k)));
+        let (tenant, origin) = (self.double.options().tenant, self.double.origin());
+        let said =
+            format!("    tenant: {tenant}\n    authority: {authority}\n    arm_endpoint: {origin}\n    credential: {{ {credential} }}");
+        let lines: Vec<String> = kept.map(|l| if l.starts_with("    credential:") { said.clone() } else { l.to_owned() }).collect();
+        self.sandbox.write("backstop.yaml", lines.join("\n"));
+    }
+
     /// Runs, expects an exit code, and gives the lines of stdout.
     pub fn json(&self, args: &[&str], code: i32) -> Vec<Value> {
         let all: Vec<&str> = args.iter().copied().chain(["--json"]).collect();

@@ -307,3 +307,9 @@ pub fn read(path: &Path) -> String {
 pub fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
+
+/// The preloaded library that moves a program's clock.
+pub fn faketime() -> PathBuf {
+    let found = fs::read_dir("/usr/lib").unwrap().flatten().map(|dir| dir.path().join("faketime/libfaketimeMT.so.1"));
+    found.into_iter().find(|path| path.is_file()).expect("faketime is not installed: scripts/test.sh installs what the tests need")
+}
