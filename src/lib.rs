@@ -3,7 +3,7 @@
 //! The map, and which way dependencies point:
 //!
 //! ```text
-//! cli ─▶ backup, restore, retention, verify, objective ─▶ vault, source ─▶ store ─▶ http ─▶ path, sort, observe
+//! cli ─▶ backup, restore, retention, verify ─▶ objective ─▶ vault, source ─▶ store ─▶ http ─▶ path, sort, observe
 //!   ├──▶ doctor ──▶ policy ──────────┤
 //!   ├──▶ policy ─────────────────────┘
 //!   └──▶ sample: a tenant to try things on; it knows nobody
@@ -12,7 +12,7 @@
 //! A **backup** moves records from a **source** into a **vault**, which keeps them in a **store**. A
 //! **restore** moves them back. **Verify** proves that it works. **Retention** holds what must stay and
 //! destroys, after review, what need not. The **doctor** says what is really in force; the
-//! **objective** room measures RPO and availability from what is attested. The **policy** says what should happen;
+//! **objective** room measures RPO, availability, coverage and restore times from what is attested. The **policy** says what should happen;
 //! **observe** is told what does. `tests/house.rs` holds the arrows to this picture.
 
 pub mod backup;

@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use backstop::backup::{SnapshotJob, StateDir, snapshot};
 use backstop::http::{Credential, Secret, Service, ServiceOptions, endpoint};
 use backstop::observe::Silent;
-use backstop::source::PathGlobs;
 use backstop::source::catalog::Catalog;
 use backstop::source::graph::{GraphOptions, GraphSource, Subscriptions};
 use backstop::store::Sha256;
@@ -143,8 +142,8 @@ fn a_group_of_many_comes_back_in_parts() {
         chain: &ChainName::snapshot(&"entra".parse().unwrap()),
         run: second.run,
         to: &to,
-        only: &PathGlobs::new(&[]).unwrap(),
-        overwrite: false,
+        pick: backstop::restore::Pick::All,
+        existing: backstop::restore::Existing::Refuse,
         outside_links: false,
         threads: 2,
         monitor: &Silent,

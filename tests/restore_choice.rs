@@ -14,7 +14,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::{Sandbox, walk};
 use tenant::Estate;
 
@@ -172,4 +172,72 @@ fn what_cannot_be_looked_into_is_named_and_the_rest_found() {
     let ran = estate.sandbox.backstop(&with_identity(&["find", "users"]));
     assert_eq!(ran.code, 3, "{}", ran.stderr);
     assert!(ran.stderr.contains("lost"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_restore_that_was_broken_off_goes_on_and_writes_only_what_is_missing() {
+    let sandbox = Sandbox::new();
+    sandbox.init();
+    for n in 0..30 {
+        sandbox.write(&format!("tree/{n:02}.json"), format!("{{\"n\":{n}}}"));
+    }
+    let large: Vec<u8> = (0..9usize << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    sandbox.write("tree/large.bin", &large);
+    assert_eq!(sandbox.backstop(&["snapshot"]).code, 0);
+    let id = "keys/identity-1.txt";
+    let whole = sandbox.json(&["restore", "files", "tree", "--to", "out", "--identity", id], 0).remove(0);
+    assert_eq!((&whole["entries"], &whole["kept"]), (&json!(31), &json!(0)));
+    // Missing, cut short, changed, and a link in the place of a file.
+    let out = sandbox.path("out");
+    fs::remove_file(out.join("03.json")).unwrap();
+    fs::write(out.join("04.json"), "{\"n\"").unwrap();
+    fs::write(out.join("05.json"), "{\"n\":6}").unwrap();
+    fs::remove_file(out.join("06.json")).unwrap();
+    std::os::unix::fs::symlink(sandbox.path("elsewhere"), out.join("06.json")).unwrap();
+    sandbox.write("elsewhere", "{\"n\":6}");
+    let written = fs::metadata(out.join("00.json")).unwrap().modified().unwrap();
+    let again = sandbox.json(&["restore", "files", "tree", "--to", "out", "--resume", "--identity", id], 0).remove(0);
+    assert_eq!((&again["entries"], &again["kept"], &again["tree_matches"]), (&json!(31), &json!(27), &json!(true)), "{again}");
+    assert_eq!(fs::metadata(out.join("00.json")).unwrap().modified().unwrap(), written, "what was right was left");
+    assert_eq!(fs::read(out.join("large.bin")).unwrap(), large);
+    for n in 3..7 {
+        assert_eq!(fs::read_to_string(out.join(format!("{n:02}.json"))).unwrap(), format!("{{\"n\":{n}}}"));
+    }
+    assert_eq!(fs::read_to_string(sandbox.path("elsewhere")).unwrap(), "{\"n\":6}", "nothing is written through a link");
+    assert!(!out.join("06.json").is_symlink());
+    // Without saying so nothing is touched.
+    assert_eq!(sandbox.backstop(&["restore", "files", "tree", "--to", "out", "--identity", id]).code, 2);
+}
+
+#[test]
+fn how_long_it_takes_is_told_beforehand_from_what_it_took() {
+    let sandbox = Sandbox::new();
+    sandbox.init();
+    sandbox.write("tree/a.json", "{}");
+    sandbox.write("tree/b/c.json", "{}");
+    assert_eq!(sandbox.backstop(&["snapshot"]).code, 0);
+    let estimate = ["restore", "files", "tree", "--estimate"];
+    let nothing = sandbox.json(&estimate, 0).remove(0);
+    assert_eq!((&nothing["estimated_seconds"], &nothing["entries"]), (&Value::Null, &json!(3)), "nothing was measured: {nothing}");
+    let id = "keys/identity-1.txt";
+    let took = sandbox.json(&["restore", "files", "tree", "--to", "out", "--identity", id], 0).remove(0)["duration_seconds"].clone();
+    let known = sandbox.json(&estimate, 0).remove(0);
+    assert_eq!((&known["measurements"], &known["objective_seconds"]), (&json!(1), &json!(14_400)));
+    let told = known["estimated_seconds"].as_f64().unwrap();
+    assert!((told - took.as_f64().unwrap()).abs() < 0.2, "{told} {took}");
+    assert!(known["measured"].is_string());
+    // A part of it takes a part.
+    let part = sandbox.json(&["restore", "files", "tree", "--estimate", "--path", "b/*", "--identity", id], 0).remove(0);
+    assert_eq!(part["entries"], 1, "{part}");
+    // A test measures, too.
+    assert_eq!(sandbox.backstop(&["restore-test", "--identity", id]).code, 0);
+    assert_eq!(sandbox.json(&estimate, 0)[0]["measurements"], 2);
+    // What was measured says that four hours are not enough.
+    let slow = json!({ "at": "2036-01-01T00:00:00Z", "class": "configuration", "entries": 1, "stored_bytes": 1, "seconds": 90_000.0 });
+    let kept = fs::read_to_string(sandbox.path(".backstop/measured.ndjson")).unwrap();
+    sandbox.write(".backstop/measured.ndjson", format!("{kept}{slow}\nno json\n"));
+    let late = sandbox.json(&estimate, 4).remove(0);
+    assert!(late["estimated_seconds"].as_f64().unwrap() > 14_400.0, "{late}");
+    let status = sandbox.json(&["status"], 4).remove(0);
+    assert!(status["findings"].as_array().unwrap().iter().any(|f| f["kind"] == "rto_out_of_reach"), "{status}");
 }

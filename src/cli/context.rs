@@ -10,7 +10,7 @@ use super::output::Output;
 use crate::policy::{LoadedPolicy, LocalVault};
 use crate::store::{LocalStore, LocalStoreOptions, Sha256, Store, SystemClock};
 use crate::vault::attestation::Agent;
-use crate::vault::keys::{Identities, Recipients, Signer};
+use crate::vault::keys::{Identities, Recipients, Role, Signer};
 use crate::vault::{Anchor, Ledger, Writer};
 
 /// Where the local cache is kept unless the policy says.
@@ -102,6 +102,29 @@ impl Context {
         if writer.ledger.trust().operator_at(&writer.signer.key_id(), u64::MAX).is_none() {
             let message = format!("{} is not an operator's key, and this is an operator's decision", key.display());
             return Err(CliError::new(Exit::Usage, message).hint("`backstop key ls` shows who has which role"));
+        }
+        Ok((writer, policy))
+    }
+
+    /// The vault, to write what a tester attests. Unless a key is given, the policy names it.
+    pub fn tester(&self, key: Option<&Path>) -> Result<(Writer, LoadedPolicy), CliError> {
+        let said = match key {
+            Some(key) => key.to_owned(),
+            None => {
+                let policy = LoadedPolicy::load(&self.global.policy)?;
+                let file = policy.policy.signing.tester_key_file.as_ref().map(|f| policy.path(&f.value));
+                file.ok_or_else(|| {
+                    CliError::new(Exit::Usage, "this is attested by a tester, and no tester's key was given")
+                        .hint("say --key FILE, or signing.tester_key_file in the policy; `init` made one in keys/tester.key")
+                })?
+            }
+        };
+        let (writer, policy) = self.writer_with(Some(&said))?;
+        let role = writer.ledger.trust().signers().find(|(entry, valid)| entry.keyid == writer.signer.key_id() && *valid);
+        if role.is_none_or(|(entry, _)| entry.role == Role::Agent) {
+            let message = format!("{} is the agent's key, and who backs up must not attest that it restores", said.display());
+            return Err(CliError::new(Exit::Usage, message)
+                .hint("give the tester's key; `backstop key ls` shows who has which role, `key add-signer --role tester` names one"));
         }
         Ok((writer, policy))
     }

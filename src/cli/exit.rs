@@ -12,7 +12,7 @@ use crate::store::azure::AzureError;
 use crate::vault::keys::KeyError;
 use crate::vault::seal::SealError;
 use crate::vault::{CommitError, GenesisError, LedgerError, RotationError, TrustError};
-use crate::verify::AuditError;
+use crate::verify::{AuditError, RestoreTestError};
 
 /// What the program's exit code says. People script against these numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -288,6 +288,18 @@ errors! {
     RotationError => |e| match e {
         RotationError::Commit(e) => commit(e),
         _ => (Exit::Usage, Some("`backstop key ls` shows the signers".into())),
+    },
+    RestoreTestError => |e| match e {
+        RestoreTestError::NothingYet => (Exit::Usage, Some("`backstop snapshot` and `backstop export` make recovery points".into())),
+        RestoreTestError::Scratch { source, .. } | RestoreTestError::Restore(RestoreError::Write { source, .. })
+            if source.kind() == std::io::ErrorKind::StorageFull =>
+            (Exit::Failed, Some("free some room, or say --temporary DIR or --disk BYTES: then it is restored in parts".into())),
+        RestoreTestError::Scratch { .. } => (Exit::Failed, Some("say --temporary DIR for a directory that this user can write, and nobody clears meanwhile".into())),
+        RestoreTestError::Restore(e) => restore(e),
+        RestoreTestError::Store(e) => store(e),
+        RestoreTestError::Ledger(e) => ledger(e),
+        RestoreTestError::Commit(e) => commit(e),
+        RestoreTestError::Seal(_) => (Exit::Failed, None),
     },
     AuditError => |e| match e {
         AuditError::Store(e) => store(e),

@@ -6,6 +6,7 @@ mod credential;
 mod diff;
 mod dispose;
 mod doctor;
+mod estimate;
 pub mod exit;
 mod export;
 mod find;
@@ -19,6 +20,7 @@ mod output;
 mod policy;
 mod quickstart;
 mod restore;
+mod restore_test;
 mod sample;
 mod select;
 mod show;
@@ -112,6 +114,8 @@ enum Command {
     /// Bring data back
     #[command(subcommand)]
     Restore(restore::RestoreCommand),
+    /// Restore recovery points for a test, check what they mean, and attest it: the newest, and older ones in turn
+    RestoreTest(restore_test::RestoreTestArgs),
     /// Audit the whole vault, without a key or in depth
     Verify(verify::VerifyArgs),
     /// What is really in force: store, locks, rights, keys, clock, disk, schedules; exit 1 where backups are endangered
@@ -169,6 +173,7 @@ fn dispatch(context: &Context, command: Command) -> Result<Exit, CliError> {
         Command::Diff(args) => diff::run(context, &args),
         Command::Find(args) => find::run(context, &args),
         Command::Restore(command) => restore::run(context, &command),
+        Command::RestoreTest(args) => restore_test::run(context, &args),
         Command::Doctor => doctor::run(context),
         Command::Status => status::run(context),
         Command::Verify(args) => verify::run(context, &args),

@@ -13,11 +13,14 @@ use jiff::tz::TimeZone;
 use serde_json::json;
 
 use super::context::{Context, threads};
+use super::estimate;
 use super::exit::{CliError, Exit};
 use super::output::{BAD, DOUBT, GOOD, at_second, grouped, human_bytes, shown};
 use super::select;
+use crate::objective::Class;
 use crate::observe::Monitor;
-use crate::restore::{Failed, FilesJob, LogsJob, Thaw, known_at, preview, restore_files, restore_logs};
+use crate::policy::LoadedPolicy;
+use crate::restore::{Existing, Failed, FilesJob, LogsJob, Pick, Thaw, known_at, preview, restore_files, restore_logs, snapshot_of};
 use crate::source::PathGlobs;
 use crate::source::catalog::{Catalog, path_of};
 use crate::store::Priority;
@@ -45,7 +48,7 @@ pub struct FilesArgs {
     #[arg(long, value_name = "T")]
     at: Option<String>,
     /// A new or empty directory
-    #[arg(long, value_name = "DIR", required_unless_present = "dry_run")]
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["dry_run", "estimate"])]
     to: Option<PathBuf>,
     /// Only what fits this glob (a name at any depth, or a path); repeatable
     #[arg(long, value_name = "GLOB")]
@@ -59,9 +62,15 @@ pub struct FilesArgs {
     /// Only say what would be restored
     #[arg(long)]
     dry_run: bool,
+    /// Only say how long it would take, from what restores and tests took
+    #[arg(long, conflicts_with = "dry_run")]
+    estimate: bool,
     /// Replace what is in the directory
     #[arg(long)]
     overwrite: bool,
+    /// Go on with a restore that was broken off: what is right already is left, everything else written again
+    #[arg(long, conflicts_with = "overwrite")]
+    resume: bool,
     /// Make symbolic links that lead out of the directory
     #[arg(long)]
     outside_links: bool,
@@ -111,6 +120,9 @@ pub struct LogsArgs {
     /// Every version of each event, not only the newest
     #[arg(long)]
     all_versions: bool,
+    /// Only say how long it would take, from what restores and tests took
+    #[arg(long)]
+    estimate: bool,
     /// Only what was known at this run, of the stream or of any other chain
     #[arg(long, value_name = "RUN")]
     as_of: Option<String>,
@@ -130,7 +142,7 @@ fn files(context: &Context, args: &FilesArgs) -> Result<Exit, CliError> {
     let at = args.at.as_ref().map(|text| instant("at", text)).transpose()?;
     let asked = asked_for(args);
     let only = PathGlobs::new(&asked).map_err(|e| CliError::new(Exit::Usage, format!("--path: {e}")))?;
-    let (ledger, _) = context.ledger()?;
+    let (ledger, policy) = context.ledger()?;
     let attested = match (at, &args.run) {
         (Some(at), name) => select::snapshot_at(&ledger, name.as_deref(), at)?,
         (None, run) => select::snapshot(&ledger, run.as_deref().unwrap_or("latest"))?,
@@ -138,6 +150,9 @@ fn files(context: &Context, args: &FilesArgs) -> Result<Exit, CliError> {
     let predicate = attested.statement.predicate;
     if at.is_some() {
         chosen(context, &predicate);
+    }
+    if args.estimate {
+        return estimate_files(context, &ledger, policy.as_ref(), &predicate, &only);
     }
     let identities = context.identities(&ledger)?;
     let Some(to) = args.to.as_ref().filter(|_| !args.dry_run) else {
@@ -151,8 +166,12 @@ fn files(context: &Context, args: &FilesArgs) -> Result<Exit, CliError> {
         chain: &predicate.chain,
         run: predicate.run,
         to,
-        only: &only,
-        overwrite: args.overwrite,
+        pick: Pick::fitting(&only),
+        existing: match (args.overwrite, args.resume) {
+            (true, _) => Existing::Replace,
+            (_, true) => Existing::Resume,
+            _ => Existing::Refuse,
+        },
         outside_links: args.outside_links,
         threads: threads(),
         monitor: &progress,
@@ -161,8 +180,13 @@ fn files(context: &Context, args: &FilesArgs) -> Result<Exit, CliError> {
     let report = report?;
     let seconds = begun.elapsed().as_secs_f64();
     let output = context.output;
+    // What was there already took no time.
+    if report.kept == 0 && report.failed.is_empty() {
+        let class = estimate::class_of_run(&predicate.chain, &predicate.objects);
+        estimate::keep(context, policy.as_ref(), class, report.entries, report.read_bytes, seconds);
+    }
     output.json(&json!({
-        "run": predicate.run, "source": predicate.chain.source(), "entries": report.entries, "restored_bytes": report.restored_bytes,
+        "run": predicate.run, "source": predicate.chain.source(), "entries": report.entries, "kept": report.kept, "restored_bytes": report.restored_bytes,
         "tree_sha256": report.tree_sha256, "tree_matches": report.tree_matches, "failed": report.failed,
         "objects_read": report.objects_read, "duration_seconds": seconds,
     }));
@@ -176,6 +200,9 @@ fn files(context: &Context, args: &FilesArgs) -> Result<Exit, CliError> {
         _ if report.failed.is_empty() => "; every byte proved",
         _ => "",
     };
+    if report.kept > 0 {
+        output.say(format!("{} of them were there already, and are proved", grouped(report.kept)));
+    }
     output.say(format!(
         "{style}restored {} entries, {} into {}{style:#}{proof}; {seconds:.1} s",
         grouped(report.entries),
@@ -201,6 +228,33 @@ fn asked_for(args: &FilesArgs) -> Vec<String> {
     args.path.iter().cloned().chain(records).collect()
 }
 
+fn estimate_files(
+    context: &Context,
+    ledger: &Ledger,
+    policy: Option<&LoadedPolicy>,
+    predicate: &Predicate,
+    only: &PathGlobs,
+) -> Result<Exit, CliError> {
+    let identities = Identities::load(&context.global.identity)?;
+    let Ok(details) = predicate.details::<SnapshotDetails>() else {
+        return Err(CliError::new(Exit::Failed, format!("the attestation of {} cannot be read", predicate.run)));
+    };
+    let (entries, stored_bytes) = if only.is_empty() {
+        let lineage = snapshot_of(ledger, &predicate.chain, predicate.run)?;
+        (details.entries, lineage.needed(&details).map(|o| o.size).sum())
+    } else {
+        let identities = context.identities(ledger)?;
+        let seen = preview(ledger, &identities, (&predicate.chain, predicate.run), Pick::fitting(only), |_, _| {})?;
+        (seen.entries, seen.stored_bytes)
+    };
+    let class = estimate::class_of_run(&predicate.chain, &predicate.objects);
+    let about = json!({ "run": predicate.run, "source": predicate.chain.source() });
+    let work = estimate::Work { chain: &predicate.chain, class, entries, stored_bytes, about };
+    let thaw = Thaw { ledger, priority: None, wait: false, monitor: &crate::observe::Silent };
+    let archived = thaw.snapshot(&identities, &predicate.chain, predicate.run, only);
+    estimate::tell(context, ledger, policy, &work, archived)
+}
+
 fn nothing_fits(run: RunId, asked: &[String]) -> CliError {
     CliError::new(Exit::Failed, format!("nothing in the run {run} fits {}", asked.join(", ")))
         .hint("`backstop find NAME --identity FILE` finds records by name; `backstop show RUN --identity FILE` lists all of them")
@@ -224,7 +278,7 @@ fn would_restore(
     asked: &[String],
 ) -> Result<Exit, CliError> {
     let output = context.output;
-    let seen = preview(ledger, identities, (&predicate.chain, predicate.run), only, |path, size| {
+    let seen = preview(ledger, identities, (&predicate.chain, predicate.run), Pick::fitting(only), |path, size| {
         if !output.json {
             output.tell(format!("{:>10}  {}", human_bytes(size), shown(path)));
         }
@@ -270,7 +324,7 @@ fn logs(context: &Context, args: &LogsArgs) -> Result<Exit, CliError> {
     if from >= to {
         return Err(CliError::new(Exit::Usage, "--from must lie before --to"));
     }
-    let (ledger, _) = context.ledger()?;
+    let (ledger, policy) = context.ledger()?;
     let stream: ShortName = args.stream.parse().map_err(|e| CliError::new(Exit::Usage, format!("{e}")))?;
     let chain = ChainName::export(&stream);
     let chains = ledger.chains()?;
@@ -280,7 +334,7 @@ fn logs(context: &Context, args: &LogsArgs) -> Result<Exit, CliError> {
     }
     let as_of = args.as_of.as_ref().map(|text| select::find(&ledger, text, None)).transpose()?;
     let as_of = as_of.map(|run| known_at(&ledger, &chain, &run)).transpose()?;
-    let identities = context.identities(&ledger)?;
+    let identities = if args.estimate { Identities::load(&context.global.identity)? } else { context.identities(&ledger)? };
     let temporary = std::env::temp_dir();
     let progress = context.output.monitor("reading");
     let job = LogsJob {
@@ -294,7 +348,16 @@ fn logs(context: &Context, args: &LogsArgs) -> Result<Exit, CliError> {
         temporary: &temporary,
         monitor: &progress,
     };
-    args.rehydrate.thaw(&ledger, &progress).logs(&job.objects()?)?;
+    let objects = job.objects()?;
+    let stored_bytes = objects.iter().map(|o| o.object.size).sum();
+    if args.estimate {
+        let entries = objects.iter().map(|o| o.span.count).sum();
+        let about = json!({ "stream": args.stream, "from": from, "to": to });
+        let work = estimate::Work { chain: &chain, class: Class::Logs, entries, stored_bytes, about };
+        let archived = Thaw { ledger: &ledger, priority: None, wait: false, monitor: &progress }.logs(&objects);
+        return estimate::tell(context, &ledger, policy.as_ref(), &work, archived);
+    }
+    args.rehydrate.thaw(&ledger, &progress).logs(&objects)?;
     let report = match &args.out {
         Some(path) => {
             let failed = |e: std::io::Error| CliError::new(Exit::Failed, format!("cannot write {}: {e}", path.display()));
@@ -327,6 +390,9 @@ fn logs(context: &Context, args: &LogsArgs) -> Result<Exit, CliError> {
     };
     progress.finish();
     let seconds = begun.elapsed().as_secs_f64();
+    if report.failed.is_empty() && report.disposed.is_empty() {
+        estimate::keep(context, policy.as_ref(), Class::Logs, report.events, stored_bytes, seconds);
+    }
     lost(context, &report.failed);
     let output = context.output;
     for d in &report.disposed {

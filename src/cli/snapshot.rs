@@ -1,6 +1,7 @@
 //! `backstop snapshot`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,8 +15,9 @@ use super::exit::{CliError, Exit};
 use super::output::{DOUBT, GOOD, Progress, day, grouped, human_bytes};
 use super::tenant;
 use crate::backup::{SnapshotJob, SnapshotReport, StateDir, snapshot};
+use crate::observe::Monitor;
 use crate::policy::{LoadedPolicy, SourcePolicy};
-use crate::source::catalog::{Catalog, Plane};
+use crate::source::catalog::{Catalog, CollectionSpec, Plane};
 use crate::source::graph::{GraphOptions, GraphSource};
 use crate::source::{FilesOptions, FilesSource, PathGlobs, Source};
 use crate::vault::Writer;
@@ -134,20 +136,34 @@ fn open(policy: &LoadedPolicy, name: &str, source: &SourcePolicy, state: &StateD
             exclude: globs(&files.exclude)?,
         })));
     }
-    let (access, catalogs, plane, subscriptions) = match (&source.graph, &source.arm) {
-        (Some(graph), _) => (graph.access(), &graph.catalog, Plane::Graph, None),
-        (None, Some(arm)) => (arm.access(), &arm.catalog, Plane::Arm, arm.subscriptions.as_ref()),
-        (None, None) => return Err(usage(format!("the source {name} has no kind"))),
+    let catalogs = source.graph.as_ref().map(|g| &g.catalog).or(source.arm.as_ref().map(|a| &a.catalog));
+    let names = catalogs.into_iter().flat_map(|c| &c.value).map(|c| c.value.as_str());
+    let catalog = Catalog::load(names).map_err(|e| usage(e.to_string()))?;
+    Ok(Opened::Tenant(open_tenant(policy, name, source, catalog.collections, state.path(), monitor)?))
+}
+
+/// A tenant, to be asked for some collections.
+pub fn open_tenant(
+    policy: &LoadedPolicy,
+    name: &str,
+    source: &SourcePolicy,
+    collections: Vec<CollectionSpec>,
+    temporary: &Path,
+    monitor: Arc<dyn Monitor + Send>,
+) -> Result<GraphSource, CliError> {
+    let (access, plane, subscriptions) = match (&source.graph, &source.arm) {
+        (Some(graph), _) => (graph.access(), Plane::Graph, None),
+        (None, Some(arm)) => (arm.access(), Plane::Arm, arm.subscriptions.as_ref()),
+        (None, None) => return Err(CliError::new(Exit::Usage, format!("the source {name} is no tenant"))),
     };
-    let catalog = Catalog::load(catalogs.value.iter().map(|c| c.value.as_str())).map_err(|e| usage(e.to_string()))?;
-    Ok(Opened::Tenant(GraphSource::new(GraphOptions {
+    Ok(GraphSource::new(GraphOptions {
         name: name.to_owned(),
-        collections: catalog.collections,
+        collections,
         service: tenant::service(policy, &access, plane)?,
         subscriptions: tenant::subscriptions(subscriptions.map(|s| &s.value)),
-        temporary: state.path().to_owned(),
+        temporary: temporary.to_owned(),
         monitor,
-    })))
+    }))
 }
 
 fn tell(context: &Context, name: &str, report: &SnapshotReport, waited: f64, seconds: f64) {

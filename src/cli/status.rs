@@ -1,38 +1,15 @@
 //! `backstop status`.
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::context::Context;
 use super::exit::{CliError, Exit};
-use super::output::{BAD, DOUBT, FAINT, GOOD, STRONG, at_second, shown};
-use crate::objective::{Availability, Class, Held, Point, availability, newest_at, points, rpo_at, since};
+use super::output::{BAD, DOUBT, FAINT, GOOD, STRONG, at_second, human_bytes, shown};
+use crate::objective::{Class, Objectives, Severity, Status, Subject, measured_here, spoken, status};
 use crate::policy::{Policy, next_due, parse_duration};
-use crate::vault::attestation::{CollectionOutcome, Kind, Outcome, SnapshotDetails};
-use crate::vault::names::{ChainName, Container, period_folder};
-use crate::vault::{Attested, ChainView};
-
-/// What one source or stream of the policy stands at.
-struct Standing {
-    class: Class,
-    name: String,
-    chain: ChainName,
-    /// Nobody but whoever delivers files decides when an imported stream grows.
-    delivered: bool,
-    view: ChainView,
-    points: Vec<Point>,
-}
-
-/// The kind of finding that is damage.
-const MISSING: &str = "missing_attestation";
-
-#[derive(serde::Serialize)]
-struct Finding {
-    severity: &'static str,
-    kind: &'static str,
-    chain: ChainName,
-    message: String,
-}
+use crate::vault::attestation::Outcome;
+use crate::vault::names::{ChainName, Container};
 
 pub fn run(context: &Context) -> Result<Exit, CliError> {
     let (ledger, policy) = context.ledger()?;
@@ -42,182 +19,130 @@ pub fn run(context: &Context) -> Result<Exit, CliError> {
     };
     let policy = &loaded.policy;
     let now = ledger.store().now()?;
-    let objective = objective_of(policy)?;
-    let mut all = Vec::new();
-    for (class, name, chain, delivered) in subjects(policy) {
-        let view = ledger.chain(&chain)?;
-        all.push(Standing { class, name, chain, delivered, points: points(&view), view });
-    }
-    let findings: Vec<Finding> = all.iter().flat_map(|s| look(s, now, objective)).collect();
-    let month = over(&all, objective, now, 30);
-    let year = over(&all, objective, now, 365);
-    let missed = month.is_some_and(|a| a.percent < policy.objectives.availability);
+    let test_due = |after: Timestamp| {
+        let jobs = policy.jobs.values().filter(|job| job.value.restore_test.is_some());
+        jobs.filter_map(|job| next_due(&job.value.schedule.value, zone(policy), after)).min()
+    };
+    let objectives = Objectives {
+        rpo: duration("rpo", &policy.objectives.rpo.value)?,
+        rto: duration("rto", &policy.objectives.rto.value)?,
+        availability: policy.objectives.availability,
+        test_due: &test_due,
+    };
+    let measured = measured_here(&Context::state_dir(&loaded));
+    let status = status(&ledger, &subjects(policy), &objectives, &measured, now)?;
     let next = due(policy, now);
-    let ok = !missed && findings.iter().all(|f| f.severity != "error");
-    let output = context.output;
-    output.json(&json!({
-        "ok": ok, "at": now,
-        "rpo": all.iter().map(|s| json!({
-            "class": s.class, "name": s.name, "achieved_seconds": rpo_at(&s.points, now).map(|d| d.as_secs()),
-            "objective_seconds": (!s.delivered).then_some(objective.as_secs()),
-        })).collect::<Vec<_>>(),
-        "newest": all.iter().filter_map(|s| newest(s, now)).collect::<Vec<_>>(),
-        // Nothing has been restored for a test yet that this could be computed from.
-        "coverage": Value::Null,
+    let known = status.coverage.stored_bytes > 0;
+    context.output.json(&json!({
+        "ok": status.ok, "at": now, "rpo": status.rpo, "newest": status.newest,
+        "coverage": known.then(|| status.coverage.share()),
+        "covered_bytes": status.coverage.covered_bytes, "stored_bytes": status.coverage.stored_bytes,
         "availability": {
-            "objective_percent": policy.objectives.availability,
-            "days_30": month.map(shown_availability), "days_365": year.map(shown_availability),
+            "objective_percent": objectives.availability, "days_30": status.days_30, "days_365": status.days_365,
         },
-        "findings": findings,
+        "restore_test": status.restore_test, "restore_times": status.restore_times, "next_review": status.next_review,
+        "findings": status.findings,
         "next": next.iter().map(|(job, at)| json!({ "job": job, "at": at })).collect::<Vec<_>>(),
     }));
-    people(context, &all, now, objective);
-    for f in &findings {
-        let style = if f.severity == "error" { BAD } else { DOUBT };
-        output.say(format!("{style}{}{style:#} {}: {}", f.severity, f.chain, f.message));
-    }
-    // A younger vault has one period only.
-    let longer = year.filter(|year| month.is_none_or(|month| year.from < month.from));
-    for a in month.into_iter().chain(longer) {
-        let style = if a.percent < policy.objectives.availability { BAD } else { GOOD };
-        output.say(format!(
-            "{style}available {:.3} %{style:#} since {} (objective {} %): {} beyond an RPO",
-            a.percent,
-            at_second(a.from),
-            policy.objectives.availability,
-            spoken(a.beyond)
-        ));
-    }
-    for (job, at) in &next {
-        output.say(format!("{FAINT}next {} {}{FAINT:#}", at_second(*at), shown(job)));
-    }
-    Ok(match (findings.iter().any(|f| f.kind == MISSING), ok) {
+    people(context, &status, &objectives, &next);
+    let damaged = status.findings.iter().any(|f| f.kind == "missing_attestation");
+    Ok(match (damaged, status.ok) {
         (true, _) => Exit::Damage,
         (false, false) => Exit::ObjectiveMissed,
         (false, true) => Exit::Done,
     })
 }
 
-fn objective_of(policy: &Policy) -> Result<SignedDuration, CliError> {
-    let text = &policy.objectives.rpo.value;
+fn duration(name: &str, text: &str) -> Result<SignedDuration, CliError> {
     let seconds = parse_duration(text).and_then(|s| i64::try_from(s).ok());
-    seconds.map(SignedDuration::from_secs).ok_or_else(|| CliError::new(Exit::Usage, format!("objectives.rpo {text:?} is not a duration")))
+    let wrong = || CliError::new(Exit::Usage, format!("objectives.{name} {text:?} is not a duration"));
+    seconds.map(SignedDuration::from_secs).ok_or_else(wrong)
+}
+
+fn zone(policy: &Policy) -> &str {
+    policy.timezone.as_ref().map_or("UTC", |z| z.value.as_str())
 }
 
 /// Sources and streams of the policy, by name.
-fn subjects(policy: &Policy) -> Vec<(Class, String, ChainName, bool)> {
+pub fn subjects(policy: &Policy) -> Vec<Subject> {
     let sources = policy.sources.iter().filter_map(|(name, source)| {
         let class = if source.value.container() == Container::Evidence { Class::Evidence } else { Class::Configuration };
-        Some((class, name.clone(), ChainName::snapshot(&name.parse().ok()?), false))
+        Some(Subject { class, name: name.clone(), chain: ChainName::snapshot(&name.parse().ok()?), delivered: false })
     });
     let streams = policy.streams.iter().filter_map(|(name, stream)| {
-        Some((Class::Logs, name.clone(), ChainName::export(&name.parse().ok()?), stream.value.import.is_some()))
+        let delivered = stream.value.import.is_some();
+        Some(Subject { class: Class::Logs, name: name.clone(), chain: ChainName::export(&name.parse().ok()?), delivered })
     });
     sources.chain(streams).collect()
 }
 
-/// What is wrong with one chain.
-fn look(s: &Standing, now: Timestamp, objective: SignedDuration) -> Vec<Finding> {
-    let finding = |severity, kind, message| Finding { severity, kind, chain: s.chain.clone(), message };
-    let mut out = Vec::new();
-    if !s.view.missing.is_empty() {
-        let message = format!("{} of its attestations are missing: `backstop verify` names them", s.view.missing.len());
-        out.push(finding("error", MISSING, message));
-    }
-    if !s.view.voids.is_empty() {
-        let message = format!("{} of its numbers are void: `backstop verify` names them", s.view.voids.len());
-        out.push(finding("warning", "void_attestation", message));
-    }
-    match rpo_at(&s.points, now) {
-        None if s.delivered => {}
-        None => {
-            let message = "it has no recovery point that counts: nothing complete was ever committed".to_owned();
-            out.push(finding("error", "no_recovery_point", message));
-        }
-        Some(age) if age > objective && !s.delivered => {
-            let message = format!("its newest recovery point is {} old; the RPO is {}", spoken(age), spoken(objective));
-            out.push(finding("error", "rpo_exceeded", message));
-        }
-        Some(_) => {}
-    }
-    let spoke = |a: &&Attested| matches!(a.statement.kind, Kind::Snapshot | Kind::Export);
-    if let Some(last) = s.view.attested.iter().rev().find(spoke) {
-        let p = &last.statement.predicate;
-        let incomplete = || {
-            let details = p.details::<SnapshotDetails>().ok()?;
-            let bad = details.collections.into_iter().filter(|c| c.outcome != CollectionOutcome::Complete).map(|c| c.name);
-            Some(bad.collect::<Vec<_>>().join(", ")).filter(|names| !names.is_empty())
-        };
-        let code = || p.details.get("error_code").and_then(Value::as_str).map(|c| format!(" ({})", shown(c))).unwrap_or_default();
-        match p.outcome {
-            Outcome::Complete => {}
-            Outcome::Partial => {
-                let what = incomplete().map(|names| format!(": not complete are {}", shown(&names))).unwrap_or_default();
-                out.push(finding("warning", "partial", format!("its newest run {} is partial{what}", p.run)));
-            }
-            Outcome::Failed => out.push(finding("warning", "failed", format!("its newest run {} failed{}", p.run, code()))),
-        }
-    }
-    out
-}
-
-/// The newest recovery point, for machines.
-fn newest(s: &Standing, now: Timestamp) -> Option<Value> {
-    let point = newest_at(&s.points, now)?;
-    let attested = s.view.attested.iter().find(|a| a.sequence() == point.sequence)?;
-    let p = &attested.statement.predicate;
-    let data = p.objects.iter().filter(|o| period_folder(&o.name).is_some()).map(|o| &o.lock);
-    let lock = data.min_by_key(|l| l.until).or(attested.lock.as_ref());
-    let mut value = json!({
-        "class": s.class, "chain": s.chain, "run": p.run, "sequence": point.sequence, "outcome": p.outcome, "captured": point.captured,
-        "finished": point.committed, "lock_mode": lock.map(|l| l.mode), "lock_until": lock.and_then(|l| l.until),
-        // No restore test has been attested.
-        "tested": Value::Null,
-    });
-    value[if s.class == Class::Logs { "stream" } else { "source" }] = json!(s.name);
-    Some(value)
-}
-
-fn over(all: &[Standing], objective: SignedDuration, now: Timestamp, days: i64) -> Option<Availability> {
-    let from = now - SignedDuration::from_hours(24 * days);
-    let held = all.iter().filter(|s| !s.delivered).filter_map(|s| Some(Held { points: &s.points, since: since(&s.view)?, objective }));
-    availability(held, from, now)
-}
-
-fn shown_availability(a: Availability) -> Value {
-    json!({ "percent": a.percent, "from": a.from, "beyond_seconds": a.beyond.as_secs() })
-}
-
 /// When each job fires next.
 fn due(policy: &Policy, now: Timestamp) -> Vec<(String, Timestamp)> {
-    let zone = policy.timezone.as_ref().map_or("UTC", |z| z.value.as_str());
+    let jobs = policy.jobs.iter();
     let mut next: Vec<(String, Timestamp)> =
-        policy.jobs.iter().filter_map(|(name, job)| Some((name.clone(), next_due(&job.value.schedule.value, zone, now)?))).collect();
+        jobs.filter_map(|(name, job)| Some((name.clone(), next_due(&job.value.schedule.value, zone(policy), now)?))).collect();
     next.sort_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
     next
 }
 
-fn people(context: &Context, all: &[Standing], now: Timestamp, objective: SignedDuration) {
+fn people(context: &Context, status: &Status, objectives: &Objectives<'_>, next: &[(String, Timestamp)]) {
     let output = context.output;
-    output.say(format!("{STRONG}{:<14} {:<20} {:>12}  {:<20}{STRONG:#}", "class", "name", "RPO", "newest of"));
-    for s in all {
-        let class = json!(s.class);
-        let (age, style) = match rpo_at(&s.points, now) {
-            None => ("never".to_owned(), if s.delivered { DOUBT } else { BAD }),
-            Some(age) => (spoken(age), if age > objective && !s.delivered { BAD } else { GOOD }),
+    let seconds = |s: f64| spoken(SignedDuration::try_from_secs_f64(s.ceil()).unwrap_or(SignedDuration::MAX));
+    output.say(format!(
+        "{STRONG}{:<14} {:<20} {:>12}  {:<20}  {:<12} {}{STRONG:#}",
+        "class", "name", "RPO", "newest of", "tested", "back within"
+    ));
+    for (rpo, time) in status.rpo.iter().zip(&status.restore_times) {
+        let class = json!(rpo.class);
+        let (age, style) = match (rpo.achieved_seconds, rpo.objective_seconds) {
+            (None, objective) => ("never".to_owned(), if objective.is_none() { DOUBT } else { BAD }),
+            (Some(age), objective) => {
+                let style = if objective.is_some_and(|o| age > o) { BAD } else { GOOD };
+                (spoken(SignedDuration::from_secs(age)), style)
+            }
         };
-        let captured = newest_at(&s.points, now).map(|p| at_second(p.captured)).unwrap_or_default();
-        output.say(format!("{:<14} {:<20} {style}{age:>12}{style:#}  {captured:<20}", class.as_str().unwrap_or_default(), s.name));
+        let own = status.newest.iter().find(|n| n.class == rpo.class && n.source.as_ref().or(n.stream.as_ref()) == Some(&rpo.name));
+        let tested = own.map_or("", |n| if n.tested.is_some() { "yes" } else { "not yet" });
+        output.say(format!(
+            "{:<14} {:<20} {style}{age:>12}{style:#}  {:<20}  {tested:<12} {}",
+            class.as_str().unwrap_or_default(),
+            rpo.name,
+            rpo.captured.map(at_second).unwrap_or_default(),
+            time.estimated_seconds.map(seconds).unwrap_or_default()
+        ));
     }
-}
-
-/// A duration as people say it, of two units.
-fn spoken(duration: SignedDuration) -> String {
-    let s = duration.as_secs();
-    match s {
-        0..60 => format!("{s} s"),
-        60..3_600 => format!("{} min {} s", s / 60, s % 60),
-        3_600..86_400 => format!("{} h {} min", s / 3_600, s % 3_600 / 60),
-        _ => format!("{} d {} h", s / 86_400, s % 86_400 / 3_600),
+    for f in &status.findings {
+        let (style, word) = if f.severity == Severity::Error { (BAD, "error") } else { (DOUBT, "warning") };
+        output.say(format!("{style}{word}{style:#} {}: {}", f.chain, shown(&f.message)));
+    }
+    // A younger vault has one period only.
+    let longer = status.days_365.filter(|year| status.days_30.is_none_or(|month| year.from < month.from));
+    for a in status.days_30.into_iter().chain(longer) {
+        let style = if a.percent < objectives.availability { BAD } else { GOOD };
+        output.say(format!(
+            "{style}available {:.3} %{style:#} since {} (objective {} %): {} beyond an RPO",
+            a.percent,
+            at_second(a.from),
+            objectives.availability,
+            spoken(SignedDuration::from_secs(a.beyond_seconds))
+        ));
+    }
+    match &status.restore_test {
+        Some(test) => {
+            let style = if test.outcome == Outcome::Failed { BAD } else { GOOD };
+            output.say(format!("last restore test {}: {style}{}{style:#}", at_second(test.finished), test.outcome));
+        }
+        None => output.say("no restore test was ever attested"),
+    }
+    output.say(format!(
+        "{:.1} % of {} was restored and checked within 90 days",
+        100.0 * status.coverage.share(),
+        human_bytes(status.coverage.stored_bytes)
+    ));
+    if let Some(review) = &status.next_review {
+        output.say(format!("{FAINT}first lock ends {}: {} of {}{FAINT:#}", at_second(review.at), review.period, review.chain));
+    }
+    for (job, at) in next {
+        output.say(format!("{FAINT}next {} {}{FAINT:#}", at_second(*at), shown(job)));
     }
 }

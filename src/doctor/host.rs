@@ -4,15 +4,20 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::Findings;
 use crate::policy::{LoadedPolicy, next_due};
 use crate::vault::Ledger;
+use crate::vault::attestation::Kind;
 use crate::vault::keys::{Role, Signer};
+use crate::vault::names::ChainName;
 
 /// Less free room than this is told.
 const LITTLE_ROOM: u64 = 1 << 30;
+
+/// A vault that is older was tested, or should have been.
+const FIRST_TEST_WITHIN: SignedDuration = SignedDuration::from_hours(8 * 24);
 
 /// What is looked at on this machine.
 pub struct HostCheck<'a> {
@@ -35,6 +40,7 @@ pub fn check_host(check: &HostCheck<'_>, out: &mut Findings) {
     }
     signing_key(check, out);
     secrets(check, out);
+    separation(check, out);
     recipients(check, out);
     disk(check, out);
     schedules(check, out);
@@ -99,13 +105,50 @@ fn secrets(check: &HostCheck<'_>, out: &mut Findings) {
             "move the identities to where backups are restored and to a safe, and delete them here",
         );
     }
-    for (name, what) in [("operator.key", "rotate keys, lift holds and dispose"), ("tester.key", "attest restore tests that never ran")] {
-        let path = key_dir.join(name);
+    let tester = check.policy.policy.signing.tester_key_file.as_ref().map(|f| check.policy.path(&f.value));
+    let keys = [
+        (key_dir.join("operator.key"), "rotate keys, lift holds and dispose"),
+        (tester.unwrap_or_else(|| key_dir.join("tester.key")), "attest restore tests that never ran"),
+    ];
+    for (path, what) in keys {
         if path.exists() {
             let message = format!("{} lies beside the agent's key: whoever takes over this machine can {what}", path.display());
             out.warn("keys", message, "move it to another machine or offline, and delete it here");
         }
     }
+}
+
+/// Whether who proves that backups restore is somebody else than who makes them, by what both attested last.
+fn separation(check: &HostCheck<'_>, out: &mut Findings) {
+    let Some(ledger) = check.ledger else { return };
+    let newest = |chain: &ChainName, kinds: &[Kind]| {
+        let view = ledger.chain_until(chain, |a| kinds.contains(&a.statement.kind)).ok()?;
+        let found = view.attested.into_iter().rev().find(|a| kinds.contains(&a.statement.kind))?;
+        Some(found.statement.predicate.agent.host_id)
+    };
+    let Some(tester) = newest(&ChainName::restore_test(), &[Kind::RestoreTest]) else {
+        let founded = ledger.vault_chain().attested.first().map(|genesis| genesis.statement.predicate.finished);
+        if founded.is_some_and(|at| check.now.duration_since(at) < FIRST_TEST_WITHIN) {
+            return out.well("tester", "no restore test was attested yet; the vault is young");
+        }
+        return out.warn(
+            "tester",
+            "no restore test was ever attested: that the backups restore is hoped for",
+            "on a machine that does not back up, with the tester's key and an identity: `backstop restore-test`",
+        );
+    };
+    let chains = ledger.chains().unwrap_or_default();
+    let data = chains.iter().filter(|c| c.source().is_some() || c.stream().is_some());
+    let same: Vec<&str> =
+        data.filter(|c| newest(c, &[Kind::Snapshot, Kind::Export]).is_some_and(|host| host == tester)).map(|c| c.as_str()).collect();
+    if same.is_empty() {
+        return out.well("tester", "restore tests are attested from another machine than backups");
+    }
+    out.warn(
+        "tester",
+        format!("the machine that writes {} also attests the restore tests: whoever takes it over reads every backup, and attests tests that never ran", same.join(", ")),
+        "run `backstop restore-test` on another machine, as another user, with rights to read the store and to write its own chain",
+    );
 }
 
 fn recipients(check: &HostCheck<'_>, out: &mut Findings) {

@@ -1,21 +1,27 @@
 //! What of the objectives is kept, from attestations alone: the RPO of each source and stream at an instant, and the
-//! availability over a period.
+//! availability over a period, and how much of what is stored was restored for a test.
 //!
 //! It promises: a state counts from when it was committed, and with the age of what it captured; what failed, is
 //! partial or lies behind a gap counts for nothing.
 
 mod availability;
+mod coverage;
+mod estimate;
+mod status;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::vault::attestation::{ExportDetails, Kind, Outcome, SnapshotDetails};
 use crate::vault::{Attested, ChainView};
 
 pub use availability::{Availability, Held, availability};
+pub use coverage::{COVERAGE_PERIOD, Coverage, DataObject, Tests, coverage, data_objects};
+pub use estimate::{Estimate, Measurement, class_of, estimate, keep_measurement, measured_by_tests, measured_here};
+pub use status::{Finding, LastTest, Newest, Objectives, RestoreTime, Review, Rpo, Severity, Status, Subject, spoken, status};
 
 /// What kind of data a source or stream is of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Class {
     /// Documents of a tenant.

@@ -215,17 +215,17 @@ impl Checker<'_> {
         for (name, job) in &policy.jobs {
             self.name("job", name, job.defined);
             let job = &job.value;
-            for (later, what) in [(&job.restore_test, "restore tests"), (&job.drill, "drills")] {
-                if let Some(later) = later {
-                    self.later(later.defined, what);
-                }
+            if let Some(later) = &job.drill {
+                self.later(later.defined, "drills");
             }
-            let actions = usize::from(job.snapshot.is_some()) + usize::from(job.export.is_some()) + usize::from(job.checkpoint.is_some());
-            let later = job.restore_test.is_some() || job.drill.is_some();
-            if actions != 1 && !later {
+            let said = [job.snapshot.is_some(), job.export.is_some(), job.checkpoint.is_some(), job.restore_test.is_some()];
+            let actions = said.into_iter().filter(|said| *said).count();
+            if actions != 1 && job.drill.is_none() {
                 self.error(
                     job.schedule.defined,
-                    format!("the job {name} has {actions} actions; write exactly one of `snapshot`, `export` and `checkpoint`"),
+                    format!(
+                        "the job {name} has {actions} actions; write exactly one of `snapshot`, `export`, `checkpoint` and `restore_test`"
+                    ),
                 );
             }
             if let Err(e) = schedule::parse(&job.schedule.value) {

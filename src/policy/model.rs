@@ -181,6 +181,10 @@ pub struct Signing {
     /// The agent's Ed25519 private key, PKCS#8 PEM.
     #[schemars(with = "String")]
     pub key_file: Spanned<String>,
+    /// The tester's: read by `restore-test` alone, on a machine where the agent does not run.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub tester_key_file: Option<Spanned<String>>,
 }
 
 /// One source.
@@ -307,10 +311,9 @@ pub struct JobPolicy {
     #[serde(default)]
     #[schemars(with = "Option<Vec<String>>")]
     pub export: Option<Vec<Spanned<String>>>,
-    /// Not in this version.
+    /// Restore recovery points for a test.
     #[serde(default)]
-    #[schemars(skip)]
-    pub restore_test: Option<Spanned<NotInThisVersion>>,
+    pub restore_test: Option<RestoreTestPolicy>,
     /// Not in this version.
     #[serde(default)]
     #[schemars(skip)]
@@ -318,6 +321,15 @@ pub struct JobPolicy {
     /// `cron`'s form with seconds: `0 */30 * * * *`.
     #[schemars(with = "String")]
     pub schedule: Spanned<String>,
+}
+
+/// A restore test.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RestoreTestPolicy {
+    /// Ids of what records of the tenant refer to although it is gone, or was never in it: such references are no failure.
+    #[serde(default)]
+    pub outside: Vec<String>,
 }
 
 /// `{}`.

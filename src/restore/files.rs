@@ -9,12 +9,12 @@ use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::thread;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::members::{SegmentRead, Wanted, read_segment};
+use super::members::Wanted;
 use super::place::{Large, LastParent, Place, Target};
 use super::tree::read_tree;
+use super::walk::Walk;
 use super::{Failed, RestoreError};
 use crate::observe::{Event, Monitor};
 use crate::path;
@@ -37,10 +37,10 @@ pub struct FilesJob<'a> {
     pub run: RunId,
     /// Where to.
     pub to: &'a Path,
-    /// If not empty: only what fits.
-    pub only: &'a PathGlobs,
-    /// Whether what is there is replaced.
-    pub overwrite: bool,
+    /// How much of it.
+    pub pick: Pick<'a>,
+    /// What becomes of what is there.
+    pub existing: Existing,
     /// Whether links that lead out of the target are made.
     pub outside_links: bool,
     /// Worker threads.
@@ -49,11 +49,51 @@ pub struct FilesJob<'a> {
     pub monitor: &'a dyn Monitor,
 }
 
+/// What becomes of what lies in the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// Nothing may be there.
+    Refuse,
+    /// It is replaced.
+    Replace,
+    /// What is right already is left, and everything else replaced: a restore that was broken off goes on.
+    Resume,
+}
+
+/// How much of a snapshot is restored.
+#[derive(Clone, Copy)]
+pub enum Pick<'a> {
+    /// All of it.
+    All,
+    /// What fits.
+    Globs(&'a PathGlobs),
+    /// The paths from the first to just before the second, in their order.
+    Range(&'a str, Option<&'a str>),
+}
+
+impl<'a> Pick<'a> {
+    /// What fits; all, where there are no globs.
+    pub fn fitting(globs: &'a PathGlobs) -> Self {
+        if globs.is_empty() { Self::All } else { Self::Globs(globs) }
+    }
+
+    /// Whether a path is of it.
+    pub fn takes(self, path: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Globs(globs) => globs.matches(path),
+            Self::Range(from, to) => path >= from && to.is_none_or(|to| path < to),
+        }
+    }
+}
+
 /// What a restore did.
 #[derive(Debug)]
 pub struct FilesReport {
     /// Entries restored.
     pub entries: u64,
+    /// Those of them that were there already.
+    pub kept: u64,
     /// Bytes of files restored.
     pub restored_bytes: u64,
     /// Digest over the restored state, when all of it was asked for.
@@ -64,6 +104,8 @@ pub struct FilesReport {
     pub failed: Vec<Failed>,
     /// Sealed objects that were opened.
     pub objects_read: u64,
+    /// Stored bytes of the segments among them.
+    pub read_bytes: u64,
 }
 
 /// Where an entry of one segment lies in the spool.
@@ -92,15 +134,25 @@ struct Run<'a> {
     place: Place,
     failed: Mutex<Vec<Failed>>,
     entries: AtomicU64,
+    kept: AtomicU64,
     bytes: AtomicU64,
     objects: AtomicU64,
+    read_bytes: AtomicU64,
 }
 
 /// Restores a snapshot, or what of it fits the globs.
 pub fn restore_files(job: &FilesJob<'_>) -> Result<FilesReport, RestoreError> {
-    let place = Place::open(job.to, job.overwrite)?;
-    let run =
-        Run { job, place, failed: Mutex::default(), entries: AtomicU64::new(0), bytes: AtomicU64::new(0), objects: AtomicU64::new(0) };
+    let place = Place::open(job.to, job.existing != Existing::Refuse)?;
+    let run = Run {
+        job,
+        place,
+        failed: Mutex::default(),
+        entries: AtomicU64::new(0),
+        kept: AtomicU64::new(0),
+        bytes: AtomicU64::new(0),
+        objects: AtomicU64::new(0),
+        read_bytes: AtomicU64::new(0),
+    };
     run.restore()
 }
 
@@ -124,10 +176,13 @@ impl Run<'_> {
         let mut last = LastParent::default();
         let mut matched = 0u64;
         let info = read_tree(job.ledger, job.identities, job.chain, job.run, |entry| {
-            if !job.only.is_empty() && !job.only.matches(&entry.path) {
+            if !job.pick.takes(&entry.path) {
                 return Ok(());
             }
             matched += 1;
+            if job.existing == Existing::Resume && self.there(&entry, &mut last) {
+                return Ok(());
+            }
             match &entry.content {
                 Content::Dir => {
                     let made = Target::of(&entry.path).map_err(io::Error::other).and_then(|t| self.place.make_dir(&t, &mut last));
@@ -174,7 +229,7 @@ impl Run<'_> {
         drop(failed_spool);
         let mut failed = self.failed.into_inner().unwrap_or_default();
         failed.sort_by(|a, b| a.path.cmp(&b.path));
-        let whole = job.only.is_empty() && failed.is_empty() && manifests_whole;
+        let whole = matches!(job.pick, Pick::All) && failed.is_empty() && manifests_whole;
         let matches = whole.then_some(info.attested_tree == Some(info.tree_sha256));
         if matches == Some(false) {
             let message = "the restored state's digest is not the attested one: a manifest is not what was attested".to_owned();
@@ -182,12 +237,28 @@ impl Run<'_> {
         }
         Ok(FilesReport {
             entries: self.entries.into_inner(),
+            kept: self.kept.into_inner(),
             restored_bytes: self.bytes.into_inner(),
             tree_sha256: whole.then_some(info.tree_sha256),
             tree_matches: matches,
             failed,
             objects_read: self.objects.into_inner(),
+            read_bytes: self.read_bytes.into_inner(),
         })
+    }
+
+    /// Whether a file is there already, as it should be.
+    fn there(&self, entry: &Entry, last: &mut LastParent) -> bool {
+        let Content::File { sha256, size, .. } = &entry.content else { return false };
+        let Ok(target) = Target::of(&entry.path) else { return false };
+        let there = self.place.has_file(&target, (sha256, *size), entry.mode, entry.mtime, last);
+        if there {
+            self.entries.fetch_add(1, Ordering::Relaxed);
+            self.kept.fetch_add(1, Ordering::Relaxed);
+            self.bytes.fetch_add(*size, Ordering::Relaxed);
+            self.job.monitor.event(Event::Done { records: 1, bytes: *size });
+        }
+        there
     }
 
     fn begin_large(&self, entries: Vec<Entry>) -> Vec<LargeFile> {
@@ -229,36 +300,23 @@ impl Run<'_> {
             }
         }
         groups.extend(parts.keys().filter(|s| index.binary_search_by_key(s, |i| &i.segment).is_err()).map(|s| (*s, 0..0)));
-        let next = AtomicUsize::new(0);
-        let trouble = Mutex::new(None);
-        thread::scope(|scope| {
-            for _ in 0..self.job.threads {
-                scope.spawn(|| {
-                    let mut last = LastParent::default();
-                    while let Some((segment, range)) = groups.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let Some((object, size)) = segments.get(*segment as usize) else { continue };
-                        let wanted = self.wanted(spool, &index[range.clone()], parts.get(segment), large);
-                        let done = wanted.and_then(|wanted| {
-                            self.objects.fetch_add(1, Ordering::Relaxed);
-                            let read = SegmentRead { segment: object, size: *size, wanted };
-                            read_segment(self.job.ledger, self.job.identities, read, |want, bytes| {
-                                self.found(want, bytes, large, &mut last)
-                            })
-                        });
-                        match done {
-                            Ok(failed) => failed.into_iter().for_each(|f| self.lose(f, large)),
-                            Err(e) => {
-                                next.store(groups.len(), Ordering::Relaxed);
-                                if let Ok(mut slot) = trouble.lock() {
-                                    slot.get_or_insert(e);
-                                }
-                            }
-                        }
+        let walk = Walk { ledger: self.job.ledger, identities: self.job.identities, segments, threads: self.job.threads };
+        walk.run(
+            |give| {
+                for (segment, range) in groups {
+                    let wanted = self.wanted(spool, &index[range], parts.get(&segment), large)?;
+                    self.objects.fetch_add(1, Ordering::Relaxed);
+                    self.read_bytes.fetch_add(segments.get(segment as usize).map_or(0, |(_, size)| *size), Ordering::Relaxed);
+                    if give(segment, wanted).is_err() {
+                        break;
                     }
-                });
-            }
-        });
-        trouble.into_inner().ok().flatten().map_or(Ok(()), Err)
+                }
+                Ok(())
+            },
+            LastParent::default,
+            |last, want, bytes| self.found(want, bytes, large, last),
+            |failed| self.lose(failed, large),
+        )
     }
 
     fn wanted(

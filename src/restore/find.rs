@@ -2,15 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use serde_json::Value;
 
-use super::members::{Members, SegmentRead, Wanted, read_segment};
+use super::files::Pick;
+use super::members::{Members, Wanted};
 use super::tree::read_tree;
+use super::walk::Walk;
 use super::{Failed, RestoreError};
-use crate::source::PathGlobs;
 use crate::source::catalog::Catalog;
 use crate::vault::Ledger;
 use crate::vault::keys::Identities;
@@ -72,38 +71,27 @@ pub fn find(
         }
         Ok(())
     })?;
-    let work: Vec<(u32, Mutex<Option<Members<()>>>)> = by_segment.into_iter().map(|(n, m)| (n, Mutex::new(Some(m)))).collect();
     let report = Mutex::new(FindReport { found, failed: info.failed });
-    let (next, trouble) = (AtomicUsize::new(0), Mutex::new(None));
-    thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                while let Some((segment, wanted)) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let Some((object, size)) = info.segments.get(*segment as usize) else { continue };
-                    let Some(wanted) = wanted.lock().ok().and_then(|mut w| w.take()) else { continue };
-                    let mut here = Vec::new();
-                    let done = read_segment(ledger, identities, SegmentRead { segment: object, size: *size, wanted }, |want, bytes| {
-                        here.extend(look(&want.path, bytes, &needle));
-                        Ok(())
-                    });
-                    let Ok(mut report) = report.lock() else { return };
-                    report.found.append(&mut here);
-                    match done {
-                        Ok(failed) => report.failed.extend(failed),
-                        Err(e) => {
-                            next.store(work.len(), Ordering::Relaxed);
-                            if let Ok(mut slot) = trouble.lock() {
-                                slot.get_or_insert(e);
-                            }
-                        }
-                    }
-                }
-            });
-        }
-    });
-    if let Some(e) = trouble.into_inner().ok().flatten() {
-        return Err(e);
-    }
+    let walk = Walk { ledger, identities, segments: &info.segments, threads };
+    walk.run(
+        |give| {
+            // What stops it is told at the end.
+            _ = by_segment.into_iter().try_for_each(|(segment, wanted)| give(segment, wanted));
+            Ok(())
+        },
+        || (),
+        |(), want, bytes| {
+            if let (Some(found), Ok(mut report)) = (look(&want.path, bytes, &needle), report.lock()) {
+                report.found.push(found);
+            }
+            Ok(())
+        },
+        |failed| {
+            if let Ok(mut report) = report.lock() {
+                report.failed.push(failed);
+            }
+        },
+    )?;
     let mut report = report.into_inner().unwrap_or_default();
     report.found.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(report)
@@ -141,17 +129,17 @@ pub struct Preview {
     pub failed: Vec<Failed>,
 }
 
-/// Looks at what of a snapshot fits the globs, and gives each path and size to `each`.
+/// Looks at what of a snapshot would be restored, and gives each path and size to `each`.
 pub fn preview(
     ledger: &Ledger,
     identities: &Identities,
     snapshot: (&ChainName, RunId),
-    only: &PathGlobs,
+    pick: Pick<'_>,
     mut each: impl FnMut(&str, u64),
 ) -> Result<Preview, RestoreError> {
     let (mut entries, mut bytes, mut numbers) = (0, 0, BTreeSet::new());
     let info = read_tree(ledger, identities, snapshot.0, snapshot.1, |entry| {
-        if !only.is_empty() && !only.matches(&entry.path) {
+        if !pick.takes(&entry.path) {
             return Ok(());
         }
         let mut length = 0;

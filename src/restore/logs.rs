@@ -18,7 +18,7 @@ use crate::source::import::{EventKey, Pointers, event_key};
 use crate::store::Sha256;
 use crate::vault::attestation::{CheckpointDetails, ExportDetails, Kind, LogSpan, ObjectRef, Outcome};
 use crate::vault::keys::Identities;
-use crate::vault::names::{ChainName, RunId};
+use crate::vault::names::{self, ChainName, RunId};
 use crate::vault::seal::{self, MAX_PAYLOAD};
 use crate::vault::segment::Limited;
 use crate::vault::{Attested, Disposal, Ledger};
@@ -117,30 +117,30 @@ pub fn log_objects(ledger: &Ledger, chain: &ChainName, as_of: Option<u64>) -> Re
     let view = ledger.chain(chain)?;
     let until = as_of.unwrap_or(u64::MAX);
     let mut out = Vec::new();
-    for attested in view.attested.iter().filter(|a| a.sequence() <= until && a.statement.kind == Kind::Export) {
-        let predicate = &attested.statement.predicate;
-        if predicate.outcome == Outcome::Failed {
-            continue;
-        }
-        let details: ExportDetails = predicate.details().map_err(|e| RestoreError::Nothing(format!("{}: {e}", attested.name)))?;
-        let pointers = Pointers::new(details.id.to_list(), details.time.to_list())
-            .map_err(|e| RestoreError::Nothing(format!("{}: {e}", attested.name)))?;
-        let mut own: Vec<LogObject> = predicate
-            .objects
-            .iter()
-            .filter(|o| o.name.starts_with("audit-logs/"))
-            .map(|object| {
-                let said = details.spans.iter().find(|s| s.name == object.name).cloned();
-                let span = said.unwrap_or(LogSpan { name: object.name.clone(), first: None, last: None, count: 0 });
-                LogObject { object: object.clone(), span, sequence: attested.sequence(), pointers: pointers.clone() }
-            })
-            .collect();
-        // Late ones are read after the main ones.
-        // A number that outgrew its four digits makes its name longer.
-        own.sort_by_key(|o| (o.object.name.contains("-late-"), o.object.name.len(), o.object.name.clone()));
-        out.extend(own);
+    for attested in view.attested.iter().filter(|a| a.sequence() <= until) {
+        out.extend(log_objects_of(attested)?);
     }
     Ok(out)
+}
+
+/// The objects of one export, in the order in which versions count; none of one that failed, or of another kind.
+pub fn log_objects_of(attested: &Attested) -> Result<Vec<LogObject>, RestoreError> {
+    let predicate = &attested.statement.predicate;
+    if attested.statement.kind != Kind::Export || predicate.outcome == Outcome::Failed {
+        return Ok(Vec::new());
+    }
+    let unreadable = |e: &dyn std::fmt::Display| RestoreError::Nothing(format!("{}: {e}", attested.name));
+    let details: ExportDetails = predicate.details().map_err(|e| unreadable(&e))?;
+    let pointers = Pointers::new(details.id.to_list(), details.time.to_list()).map_err(|e| unreadable(&e))?;
+    let objects = predicate.objects.iter().filter(|o| names::is_log_object(&o.name)).map(|object| {
+        let said = details.spans.iter().find(|s| s.name == object.name).cloned();
+        let span = said.unwrap_or(LogSpan { name: object.name.clone(), first: None, last: None, count: 0 });
+        LogObject { object: object.clone(), span, sequence: attested.sequence(), pointers: pointers.clone() }
+    });
+    let mut own: Vec<LogObject> = objects.collect();
+    // Late ones are read after the main ones. A number that outgrew its four digits makes its name longer.
+    own.sort_by_key(|o| (names::is_late_log_object(&o.object.name), o.object.name.len(), o.object.name.clone()));
+    Ok(own)
 }
 
 /// Gives each line of an object of events with its key and number from 0.

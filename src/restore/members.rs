@@ -7,6 +7,7 @@ use super::tree::{with_causes, wrong_identity};
 use super::{Failed, RestoreError};
 use crate::store::Sha256;
 use crate::vault::Ledger;
+use crate::vault::attestation::ObjectRef;
 use crate::vault::keys::Identities;
 use crate::vault::manifest::SegmentRef;
 use crate::vault::seal::{self, MAX_PAYLOAD};
@@ -108,4 +109,18 @@ pub fn read_segment<T>(
         Err(e) => failed.extend(all(&read.wanted, &with_causes(&e))),
     }
     Ok(failed)
+}
+
+/// Opens a segment of which nothing is wanted, to its end; gives how many members it has.
+pub fn unpack_segment(ledger: &Ledger, identities: &Identities, object: &ObjectRef) -> Result<u64, RestoreError> {
+    let bytes = ledger.read_object(&object.name, object.version.as_deref(), &object.sha256, object.size)?;
+    let plain = seal::open(bytes.as_slice(), identities).map_err(|e| wrong_identity(e, ledger, &object.name))?;
+    let mut members = 0;
+    visit_members(plain, MAX_PAYLOAD, |_, body| {
+        members += 1;
+        body.map_or(Ok(0), |(_, reader)| io::copy(reader, &mut io::sink()))?;
+        Ok(Continue::Yes)
+    })
+    .map_err(|e| RestoreError::Nothing(format!("{} is no readable archive: {e}", object.name)))?;
+    Ok(members)
 }

@@ -13,6 +13,7 @@ mod members;
 mod place;
 mod thaw;
 mod tree;
+mod walk;
 
 use std::path::PathBuf;
 
@@ -23,12 +24,13 @@ use crate::vault::names::RunId;
 use crate::vault::seal::SealError;
 
 pub use diff::{AttributeChange, Change, DiffReport, RecordChange, diff, diff_raw};
-pub use files::{FilesJob, FilesReport, restore_files};
+pub use files::{Existing, FilesJob, FilesReport, Pick, restore_files};
 pub use find::{FindReport, Found, Preview, find, preview};
-pub use logs::{LogDisposal, LogObject, LogsJob, LogsReport, known_at, log_objects, read_log_object, restore_logs};
-pub use members::{Members, SegmentRead, Wanted, read_segment};
+pub use logs::{LogDisposal, LogObject, LogsJob, LogsReport, known_at, log_objects, log_objects_of, read_log_object, restore_logs};
+pub use members::{Members, Wanted, unpack_segment};
 pub use thaw::Thaw;
 pub use tree::{Lineage, TreeInfo, open_manifest, read_tree, snapshot_of};
+pub use walk::{Stopped, Walk};
 
 impl RestoreError {
     fn disposed(what: String, disposal: &crate::vault::Disposal) -> Self {
@@ -111,7 +113,7 @@ pub enum RestoreError {
     #[error("nothing of the snapshot can be recovered: {0}")]
     Nothing(String),
     /// The target is in the way.
-    #[error("{} is not empty: restore into a new directory, or say --overwrite to replace what is there", .0.display())]
+    #[error("{} is not empty: restore into a new directory, say --resume to go on with a restore that was broken off, or --overwrite to replace what is there", .0.display())]
     TargetNotEmpty(PathBuf),
     /// Writing failed.
     #[error("cannot {operation} {}", path.display())]

@@ -9,6 +9,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Timespec, Timestamps};
 
 use super::RestoreError;
 use crate::path::{self, PathProblem};
+use crate::store::{HashingReader, Sha256};
 use crate::vault::manifest::Mtime;
 
 /// The directory that a restore writes into.
@@ -139,6 +140,35 @@ impl Place {
             let _ = self.make_way(parent, &target.name);
         }
         written
+    }
+
+    /// Whether a file of these bytes is there already, whole; it gets the mode and time that it should have.
+    pub fn has_file(
+        &self,
+        target: &Target,
+        (sha256, size): (&Sha256, u64),
+        mode: Option<u32>,
+        mtime: Option<Mtime>,
+        last: &mut LastParent,
+    ) -> bool {
+        let mut same = || -> io::Result<bool> {
+            let parent = self.parent(target, last)?;
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            let file = File::from(rustix::fs::openat(parent, &target.name[..], flags, Mode::empty())?);
+            let stat = file.metadata()?;
+            if !stat.is_file() || stat.len() != size {
+                return Ok(false);
+            }
+            let mut hashed = HashingReader::new(&file);
+            io::copy(&mut hashed, &mut io::sink())?;
+            let same = hashed.finish().0 == *sha256;
+            if same {
+                finish(&file, mode, mtime)?;
+            }
+            Ok(same)
+        };
+        // What cannot be looked at is written again.
+        same().unwrap_or(false)
     }
 
     /// Begins a large file under a temporary name.

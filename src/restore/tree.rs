@@ -41,6 +41,14 @@ pub struct Lineage {
     pub failed: Vec<Failed>,
 }
 
+impl Lineage {
+    /// The objects of the runs that the state needs.
+    pub fn needed(&self, details: &SnapshotDetails) -> impl Iterator<Item = &ObjectRef> {
+        let folders: HashSet<RunId> = details.segments_from.iter().copied().collect();
+        self.objects.values().filter(move |o| names::run_of(&o.name).is_some_and(|run| folders.contains(&run)))
+    }
+}
+
 /// The attestations that a snapshot's state needs: from its base to itself.
 pub fn snapshot_of(ledger: &Ledger, chain: &ChainName, run: RunId) -> Result<Lineage, RestoreError> {
     // By what is named, not by the order of ids: a run that dropped out is attested later than it began.

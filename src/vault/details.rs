@@ -281,3 +281,85 @@ pub struct HeartbeatDetails {
     /// What is failing: codes.
     pub failing: Vec<String>,
 }
+
+/// One recovery point or window that a restore test restored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TestedRun {
+    /// Its chain.
+    pub chain: ChainName,
+    /// The run.
+    pub run: RunId,
+    /// Its number.
+    pub sequence: u64,
+    /// Why it was chosen: `newest`, `within_30_days`, `within_a_year`, `older`.
+    pub drawn: String,
+    /// Whether all of its checks passed.
+    pub passed: bool,
+    /// Sealed objects that were opened for it.
+    pub objects: u64,
+    /// Their stored bytes.
+    pub stored_bytes: u64,
+    /// Records or events restored.
+    pub entries: u64,
+    /// Bytes restored.
+    pub restored_bytes: u64,
+    /// How long restoring took.
+    pub restore_seconds: f64,
+    /// How long the checks took besides.
+    pub check_seconds: f64,
+}
+
+/// Runs of a chain, from one number to another, of which every object was restored and checked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CoveredRange {
+    /// The chain.
+    pub chain: ChainName,
+    /// First number.
+    pub from: u64,
+    /// Last number.
+    pub to: u64,
+}
+
+/// An object of a covered range that is not covered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotCovered {
+    /// Its name.
+    pub name: String,
+    /// Its identity.
+    pub sha256: Sha256,
+    /// Why: `failed`, `archived`, `wrong_identity`.
+    pub reason: String,
+}
+
+/// What one check of a restore test came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckRecord {
+    /// Its name.
+    pub name: String,
+    /// `passed`, `failed` or `skipped`.
+    pub outcome: String,
+    /// On how much it ran.
+    pub count: u64,
+    /// On how much of that it failed.
+    pub failed: u64,
+}
+
+/// What a restore test adds to the predicate.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RestoreTestDetails {
+    /// What was restored, in order.
+    pub tested: Vec<TestedRun>,
+    /// Which runs' objects were all opened and checked.
+    pub covered: Vec<CoveredRange>,
+    /// What of those was not.
+    pub not_covered: Vec<NotCovered>,
+    /// Every check.
+    pub checks: Vec<CheckRecord>,
+    /// Stored bytes of all recovery points, and those covered within 90 days, this test included.
+    pub stored_bytes: u64,
+    /// See `stored_bytes`.
+    pub covered_bytes: u64,
+    /// Why it could not go on: a code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_code: Option<String>,
+}

@@ -123,6 +123,11 @@ impl ChainName {
         Self("checkpoint".into())
     }
 
+    /// The restore tests.
+    pub fn restore_test() -> Self {
+        Self("restore-test".into())
+    }
+
     /// The vault's own chain: genesis, rotations, holds, dispositions, heals, promotions.
     pub fn vault() -> Self {
         Self("vault".into())
@@ -275,6 +280,16 @@ pub fn late_log_object(stream: &ShortName, day: Timestamp, run: RunId, number: u
     format!("audit-logs/{stream}/{day}/{run}-late-{number:04}{NDJSON}")
 }
 
+/// Whether an object holds a stream's events.
+pub fn is_log_object(name: &str) -> bool {
+    Container::of(name) == Some(Container::AuditLogs)
+}
+
+/// Whether an object holds events that are older than the window that found them.
+pub fn is_late_log_object(name: &str) -> bool {
+    is_log_object(name) && name.contains("-late-")
+}
+
 /// An object that is put only to see what the store does to it.
 pub fn canary(run: RunId) -> String {
     format!("{CANARIES}{run}")
@@ -292,7 +307,16 @@ pub fn policy(sha256: &Sha256) -> String {
 
 /// The record of what a disposition destroyed.
 pub fn certificate(epoch: &Epoch, run: RunId) -> String {
-    format!("{}/{OWN_RECORDS}/{epoch}/{run}/certificate.md.zst.age", Container::Evidence)
+    own_record(epoch, run, "certificate.md")
+}
+
+/// The record of a restore test.
+pub fn test_record(epoch: &Epoch, run: RunId) -> String {
+    own_record(epoch, run, "restore-test.json")
+}
+
+fn own_record(epoch: &Epoch, run: RunId, file: &str) -> String {
+    format!("{}/{OWN_RECORDS}/{epoch}/{run}/{file}.zst.age", Container::Evidence)
 }
 
 /// The folder whose objects are reviewed, held and disposed of together: an epoch of a source or a month of a

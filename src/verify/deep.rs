@@ -5,11 +5,10 @@ use std::io::{self, Read};
 use std::ops::Bound;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 
 use super::{AuditError, AuditJob, Chains, Finding};
 use crate::observe::Event;
-use crate::restore::{LogObject, Members, RestoreError, SegmentRead, Wanted, log_objects, open_manifest, read_log_object, read_segment};
+use crate::restore::{LogObject, Members, RestoreError, Walk, Wanted, log_objects, open_manifest, read_log_object};
 use crate::sort::Sorter;
 use crate::store::Sha256;
 use crate::vault::attestation::{Kind, ObjectRef, Outcome, SnapshotDetails, SnapshotKind};
@@ -255,67 +254,40 @@ fn records(
     wanted: Sorter,
     found: &Found<'_>,
 ) -> Result<(), AuditError> {
-    let trouble = Mutex::new(None);
-    let fail = |e: RestoreError| {
-        if let Ok(mut slot) = trouble.lock() {
-            slot.get_or_insert(e);
-        }
-    };
-    let (give, take) = crossbeam_channel::bounded::<(u32, Members<()>)>(1);
-    thread::scope(|scope| {
-        for _ in 0..job.threads {
-            let take = take.clone();
-            scope.spawn(|| {
-                for (n, wanted) in take {
-                    let Some(segment) = segments.get(n as usize) else { continue };
-                    if let Err(e) = compare(job, identities, segment, sizes, wanted, found) {
-                        fail(e);
-                    }
+    let segments: Vec<(SegmentRef, u64)> =
+        segments.iter().map(|segment| (segment.clone(), sizes.get(&segment.sha256).copied().unwrap_or(0))).collect();
+    let archived = |n: u32| segments.get(n as usize).is_some_and(|(s, _)| found.archived.is_some_and(|a| a.contains(&s.name)));
+    let walk = Walk { ledger: job.ledger, identities, segments: &segments, threads: job.threads };
+    let walked = walk.run(
+        |give| {
+            let mut group: (u32, Members<()>) = (0, HashMap::new());
+            let mut full = |(n, wanted): (u32, Members<()>)| match archived(n) {
+                true => Ok(()),
+                false => give(n, wanted).map_err(|_| io::Error::other("stopped")),
+            };
+            let sorted = wanted.finish(|key, value| {
+                let n = u32::from_be_bytes(key.try_into().map_err(io::Error::other)?);
+                let (path, member, sha256, size) =
+                    postcard::from_bytes::<(String, String, Sha256, u64)>(value).map_err(io::Error::other)?;
+                if n != group.0 {
+                    full(std::mem::replace(&mut group, (n, HashMap::new())))?;
                 }
+                group.1.entry(member).or_default().push(Wanted { sha256, size, path, tag: () });
+                Ok(())
             });
-        }
-        drop(take);
-        let mut group: (u32, Members<()>) = (0, HashMap::new());
-        let sorted = wanted.finish(|key, value| {
-            let n = u32::from_be_bytes(key.try_into().map_err(io::Error::other)?);
-            let (path, member, sha256, size) = postcard::from_bytes::<(String, String, Sha256, u64)>(value).map_err(io::Error::other)?;
-            if n != group.0 {
-                let full = std::mem::replace(&mut group, (n, HashMap::new()));
-                give.send(full).map_err(io::Error::other)?;
-            }
-            group.1.entry(member).or_default().push(Wanted { sha256, size, path, tag: () });
+            sorted.and_then(|()| full(group)).map_err(sorting)
+        },
+        || (),
+        |(), _, _| {
+            found.records.fetch_add(1, Ordering::Relaxed);
             Ok(())
-        });
-        let ended = sorted.and_then(|()| give.send(group).map_err(io::Error::other));
-        drop(give);
-        if let Err(e) = ended {
-            fail(sorting(e));
-        }
-    });
-    trouble.into_inner().ok().flatten().map_or(Ok(()), |e| Err(e.into()))
-}
-
-fn compare(
-    job: &AuditJob<'_>,
-    identities: &Identities,
-    segment: &SegmentRef,
-    sizes: &HashMap<Sha256, u64>,
-    wanted: Members<()>,
-    found: &Found<'_>,
-) -> Result<(), RestoreError> {
-    if found.archived.is_some_and(|archived| archived.contains(&segment.name)) {
-        return Ok(());
-    }
-    let size = sizes.get(&segment.sha256).copied().unwrap_or(0);
-    let lost = read_segment(job.ledger, identities, SegmentRead { segment, size, wanted }, |_, _| {
-        found.records.fetch_add(1, Ordering::Relaxed);
-        Ok(())
-    })?;
-    for f in lost {
-        let path = f.path.unwrap_or_default();
-        found.push(Finding::error("lost_record", format!("{path}: {}", f.message)).object(&segment.name));
-    }
-    Ok(())
+        },
+        |f| {
+            let (path, object) = (f.path.unwrap_or_default(), f.object.unwrap_or_default());
+            found.push(Finding::error("lost_record", format!("{path}: {}", f.message)).object(&object));
+        },
+    );
+    Ok(walked?)
 }
 
 fn logs(job: &AuditJob<'_>, identities: &Identities, chain: &ChainName, found: &Found<'_>) -> Result<(), AuditError> {

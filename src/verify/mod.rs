@@ -1,13 +1,14 @@
-//! Proof: the keyless audit of a whole vault, and the deep check that opens every record.
+//! Proof: the keyless audit of a whole vault, the deep check that opens every record, and the restore test.
 //!
 //! It promises to name every deviation from `docs/vault-format.md` and never to mend one. Without a key it
 //! proves that nothing attested is missing and nothing was changed; with an identity also that every
-//! record is what its manifest says.
+//! record is what its manifest says. The restore test brings recovery points back and looks at what they mean.
 
 mod chains;
 mod checkpoints;
 mod deep;
 mod objects;
+mod restore_test;
 mod retained;
 
 use jiff::Timestamp;
@@ -19,6 +20,7 @@ use crate::vault::names::ChainName;
 use crate::vault::{ChainView, Ledger, LedgerError};
 
 pub use checkpoints::{KeptCheckpoint, KeptCheckpointError};
+pub use restore_test::{Check, Count, LiveCapture, LiveSample, Problem, RestoreTestError, StillGood, TestJob, TestReport, restore_test};
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use backstop::observe::Silent;
 use backstop::path::encode_component;
-use backstop::restore::{FilesJob, FilesReport, restore_files};
+use backstop::restore::{Existing, FilesJob, FilesReport, Pick, restore_files};
 use backstop::source::PathGlobs;
 use backstop::store::{Body, LockRequest, LockState, ObjectInfo, Priority, Receipt, Sha256, Store, StoreError};
 use backstop::vault::attestation::{Kind, Outcome};
@@ -96,8 +96,8 @@ pub fn restore(ledger: &Ledger, identities: &Identities, chain: &str, run: RunId
         chain: &chain.parse().unwrap(),
         run,
         to,
-        only: &PathGlobs::new(&only).unwrap(),
-        overwrite: false,
+        pick: Pick::fitting(&PathGlobs::new(&only).unwrap()),
+        existing: Existing::Refuse,
         outside_links: true,
         threads: 2,
         monitor: &Silent,

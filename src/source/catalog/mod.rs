@@ -14,6 +14,7 @@ use std::sync::OnceLock;
 
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 pub use attention::{Attention, Happening, Refers};
 pub use pattern::{Pattern, SetRule, escape};
@@ -147,6 +148,10 @@ pub struct CollectionSpec {
     /// Fields that hold another record's id, and the collections that it may be in.
     #[serde(default)]
     pub references: BTreeMap<Pattern, Vec<String>>,
+    /// What its references may say besides: words that stand for many records, and kinds of record (`@odata.type`) that are not
+    /// captured.
+    #[serde(default)]
+    pub outside: Vec<String>,
     /// Changes that somebody should look at first.
     #[serde(default)]
     pub attention: Vec<Attention>,
@@ -188,6 +193,30 @@ impl CollectionSpec {
     /// The folder of its records in a snapshot, without a slash at either end.
     pub fn folder(&self) -> &str {
         self.folder.as_deref().unwrap_or_else(|| self.path.trim_start_matches('/'))
+    }
+
+    /// A record without what changes by itself.
+    pub fn without_volatile(&self, mut value: Value) -> Value {
+        for volatile in &self.volatile {
+            match volatile {
+                Volatile::Always(at) => at.remove(&mut value),
+                Volatile::When { at, when } => {
+                    let holds = when.iter().all(|(field, wanted)| field.get(&value).and_then(Value::as_str) == Some(wanted));
+                    if holds {
+                        at.remove(&mut value);
+                    }
+                }
+            }
+        }
+        value
+    }
+
+    /// What of a record counts in a difference: without what changes by itself or tells only of the change, its sets in order.
+    pub fn settled(&self, value: Value) -> Value {
+        let mut value = self.without_volatile(value);
+        self.ignore.iter().for_each(|at| at.remove(&mut value));
+        self.sets.iter().for_each(|set| set.sort(&mut value));
+        value
     }
 }
 

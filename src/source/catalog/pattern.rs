@@ -93,6 +93,14 @@ impl Pattern {
         visit(&self.steps, value, each);
     }
 
+    /// The pattern of what holds these places, and their name in it; none where `*` is the last step.
+    pub fn holder(&self) -> Option<(Self, &str)> {
+        match self.steps.split_last()? {
+            (Step::Name(name), before) => Some((Self { steps: before.to_vec() }, name)),
+            (Step::Every, _) => None,
+        }
+    }
+
     /// Gives every value at these places, to be changed.
     pub fn visit_mut(&self, value: &mut Value, each: &mut dyn FnMut(&mut Value)) {
         visit_mut(&self.steps, value, each);

@@ -9,8 +9,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use sha2::Digest as _;
 
+use crate::source::catalog::CollectionSpec;
 pub(super) use crate::source::catalog::path_of;
-use crate::source::catalog::{CollectionSpec, Volatile};
 
 /// A record and what is needed to keep it.
 pub(super) struct Record {
@@ -63,24 +63,8 @@ pub(super) fn keep(id: String, mut value: Value, spec: &CollectionSpec) -> Recor
         set.sort(&mut value);
     }
     let bytes = value.to_string().into_bytes();
-    let fingerprint = if spec.volatile.is_empty() { short(&bytes) } else { short(without_volatile(value, spec).to_string().as_bytes()) };
+    let fingerprint = if spec.volatile.is_empty() { short(&bytes) } else { short(spec.without_volatile(value).to_string().as_bytes()) };
     Record { id, bytes, fingerprint }
-}
-
-/// A record without what changes by itself.
-fn without_volatile(mut value: Value, spec: &CollectionSpec) -> Value {
-    for volatile in &spec.volatile {
-        match volatile {
-            Volatile::Always(at) => at.remove(&mut value),
-            Volatile::When { at, when } => {
-                let holds = when.iter().all(|(field, wanted)| field.get(&value).and_then(Value::as_str) == Some(wanted));
-                if holds {
-                    at.remove(&mut value);
-                }
-            }
-        }
-    }
-    value
 }
 
 /// Annotations that tell of the transport, not of the record; `@odata.type` says what it is, and stays.

@@ -1,0 +1,126 @@
+//! The share of stored bytes that was restored and checked, from attestations alone.
+
+use std::collections::{HashMap, HashSet};
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::store::Sha256;
+use crate::vault::ChainView;
+use crate::vault::attestation::{Kind, ObjectRef, Outcome, RestoreTestDetails};
+use crate::vault::names::{ChainName, period_folder};
+
+/// What was restored and checked within so long counts.
+pub const COVERAGE_PERIOD: SignedDuration = SignedDuration::from_hours(90 * 24);
+
+/// One stored object of a recovery point.
+#[derive(Debug, Clone, Copy)]
+pub struct DataObject<'a> {
+    /// The chain of the run that attests it.
+    pub chain: &'a ChainName,
+    /// The number of that run.
+    pub sequence: u64,
+    /// When it was committed.
+    pub committed: Timestamp,
+    /// The object.
+    pub object: &'a ObjectRef,
+}
+
+/// The objects of every snapshot and export of a chain that did not fail: what coverage is the share of.
+pub fn data_objects<'a>(chain: &'a ChainName, view: &'a ChainView) -> impl Iterator<Item = DataObject<'a>> {
+    let runs = view
+        .attested
+        .iter()
+        .filter(|a| matches!(a.statement.kind, Kind::Snapshot | Kind::Export) && a.statement.predicate.outcome != Outcome::Failed);
+    runs.flat_map(move |a| {
+        let p = &a.statement.predicate;
+        let data = p.objects.iter().filter(|o| period_folder(&o.name).is_some());
+        data.map(move |object| DataObject { chain, sequence: p.sequence, committed: p.finished, object })
+    })
+}
+
+/// When objects were last restored and checked, by the tests of the 90 days before an instant.
+#[derive(Debug, Default)]
+pub struct Tests(Vec<Test>);
+
+#[derive(Debug)]
+struct Test {
+    at: Timestamp,
+    ranges: HashMap<ChainName, Vec<(u64, u64)>>,
+    not_covered: HashSet<Sha256>,
+}
+
+impl Test {
+    fn new(at: Timestamp, details: &RestoreTestDetails) -> Self {
+        let mut ranges: HashMap<ChainName, Vec<(u64, u64)>> = HashMap::new();
+        for range in &details.covered {
+            ranges.entry(range.chain.clone()).or_default().push((range.from, range.to));
+        }
+        ranges.values_mut().for_each(|list| list.sort_unstable());
+        Self { at, ranges, not_covered: details.not_covered.iter().map(|n| n.sha256).collect() }
+    }
+
+    fn tried(&self, chain: &ChainName, sequence: u64) -> bool {
+        let Some(list) = self.ranges.get(chain) else { return false };
+        let before = list.partition_point(|(from, _)| *from <= sequence);
+        list[..before].last().is_some_and(|(_, to)| sequence <= *to)
+    }
+}
+
+impl Tests {
+    /// From the chain of the restore tests.
+    pub fn of(view: &ChainView, at: Timestamp) -> Self {
+        let since = at - COVERAGE_PERIOD;
+        let tests = view.attested.iter().filter(|a| a.statement.kind == Kind::RestoreTest).filter_map(|a| {
+            let p = &a.statement.predicate;
+            (p.finished > since && p.finished <= at).then_some(())?;
+            Some(Test::new(p.finished, &p.details().ok()?))
+        });
+        Self(tests.collect())
+    }
+
+    /// With one more, which is about to be attested.
+    pub fn and(&mut self, at: Timestamp, details: &RestoreTestDetails) {
+        self.0.push(Test::new(at, details));
+    }
+
+    /// When the last of them ended.
+    pub fn last(&self) -> Option<Timestamp> {
+        self.0.iter().map(|t| t.at).max()
+    }
+
+    /// When an object was last restored and checked. The newest test that tried it decides: what it found damaged is not
+    /// covered, whatever was so before.
+    pub fn covered(&self, object: &DataObject<'_>) -> Option<Timestamp> {
+        let newest = self.0.iter().rev().find(|t| t.tried(object.chain, object.sequence))?;
+        (!newest.not_covered.contains(&object.object.sha256)).then_some(newest.at)
+    }
+}
+
+/// How much of the stored bytes was restored and checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Coverage {
+    /// All of them.
+    pub stored_bytes: u64,
+    /// Those.
+    pub covered_bytes: u64,
+}
+
+impl Coverage {
+    /// From 0 to 1; 1 of nothing.
+    pub fn share(self) -> f64 {
+        if self.stored_bytes == 0 { 1.0 } else { self.covered_bytes as f64 / self.stored_bytes as f64 }
+    }
+}
+
+/// The coverage of some objects; what was disposed of is no part of it.
+pub fn coverage<'a>(objects: impl IntoIterator<Item = DataObject<'a>>, tests: &Tests) -> Coverage {
+    let (mut out, mut seen) = (Coverage::default(), HashSet::new());
+    for object in objects {
+        if !seen.insert(object.object.name.as_str()) {
+            continue;
+        }
+        out.stored_bytes += object.object.size;
+        out.covered_bytes += tests.covered(&object).map_or(0, |_| object.object.size);
+    }
+    out
+}

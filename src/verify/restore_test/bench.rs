@@ -1,0 +1,166 @@
+//! What every part of a test has at hand, and the directory that it restores into.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use tempfile::TempDir;
+
+use super::tally::{Check, Problem, Tally};
+use super::{RestoreTestError, TestJob};
+use crate::restore::Failed;
+use crate::store::{Sha256, StoreError};
+use crate::vault::attestation::ObjectRef;
+use crate::vault::names::{ChainName, RunId};
+
+const PREFIX: &str = "backstop-restore-test-";
+
+/// A fresh directory that only this user can look into. It is locked while it is used, so that the next test removes what a
+/// killed one left: it holds what the vault seals.
+pub struct Scratch {
+    dir: TempDir,
+    _lock: File,
+}
+
+impl Scratch {
+    /// Makes one below a directory.
+    pub fn new(below: &Path) -> Result<Self, RestoreTestError> {
+        let failed = |source| RestoreTestError::Scratch { path: below.to_owned(), source };
+        for left in fs::read_dir(below).map_err(failed)?.flatten() {
+            let ours = left.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
+            if ours && File::open(left.path()).is_ok_and(|dir| flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok()) {
+                // Another user's is not ours to remove, and no obstacle.
+                _ = fs::remove_dir_all(left.path());
+            }
+        }
+        let dir = tempfile::Builder::new().prefix(PREFIX).tempdir_in(below).map_err(failed)?;
+        let lock = File::open(dir.path()).map_err(failed)?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|e| failed(e.into()))?;
+        Ok(Self { dir, _lock: lock })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A directory in it, to be removed when it is dropped.
+    pub fn part(&self) -> Result<TempDir, RestoreTestError> {
+        tempfile::tempdir_in(self.path()).map_err(|e| self.error(e))
+    }
+
+    /// Bytes that may still be written there.
+    pub fn free(&self) -> Result<u64, RestoreTestError> {
+        let v = rustix::fs::statvfs(self.path()).map_err(|e| self.error(e.into()))?;
+        Ok(v.f_bavail.saturating_mul(v.f_frsize))
+    }
+
+    /// An error of the system, where this is the place.
+    pub fn error(&self, source: io::Error) -> RestoreTestError {
+        RestoreTestError::Scratch { path: self.path().to_owned(), source }
+    }
+}
+
+/// What one unit came to.
+#[derive(Debug, Default)]
+pub struct Proof {
+    /// Sealed objects that were opened, by identity, with their stored bytes.
+    pub opened: HashMap<Sha256, u64>,
+    /// Records or events restored.
+    pub entries: u64,
+    /// Bytes restored.
+    pub restored_bytes: u64,
+    /// How long restoring took.
+    pub restore_seconds: f64,
+    /// How long the checks took besides.
+    pub check_seconds: f64,
+    /// What lies in the archive tier.
+    pub archived: Vec<ObjectRef>,
+    /// No identity at hand opens this object, and so the unit.
+    pub cannot_open: Option<String>,
+}
+
+/// What every part of a test has at hand.
+pub struct Bench<'a> {
+    /// The job.
+    pub job: &'a TestJob<'a>,
+    /// Counts and problems.
+    pub tally: Tally,
+    /// Where to.
+    pub scratch: Scratch,
+    /// Which run wrote each object.
+    pub writers: HashMap<&'a str, (&'a ObjectRef, RunId)>,
+}
+
+impl Bench<'_> {
+    /// Notes what could not be restored as failures of a check.
+    pub fn lost(&self, check: Check, chain: &ChainName, run: RunId, failed: Vec<Failed>) {
+        failed.into_iter().for_each(|f| self.problem(check, chain, run, f.object.as_deref(), f.path.as_deref(), f.message));
+    }
+
+    /// Notes one failure.
+    pub fn problem(
+        &self,
+        check: Check,
+        chain: &ChainName,
+        run: RunId,
+        object: Option<&str>,
+        path: Option<&str>,
+        message: impl Into<String>,
+    ) {
+        self.tally.failed(Problem {
+            check,
+            chain: chain.clone(),
+            run: Some(run),
+            object: object.map(str::to_owned),
+            written_by: object.and_then(|o| self.writers.get(o)).map(|(_, run)| *run),
+            path: path.map(str::to_owned),
+            message: message.into(),
+        });
+    }
+
+    /// Tells a store that cannot be asked from a vault that is damaged: what is to blame is read once more.
+    pub fn still_reachable(&self, problems: &[Problem]) -> Result<(), StoreError> {
+        let blamed: HashSet<&str> = problems.iter().filter_map(|p| p.object.as_deref()).collect();
+        for (object, _) in blamed.iter().filter_map(|name| self.writers.get(name)) {
+            let ledger = &self.job.writer.ledger;
+            match ledger.read_object(&object.name, object.version.as_deref(), &object.sha256, object.size) {
+                Err(e) if is_about_the_store(&e) => return Err(e),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Which objects of some folders lie in the archive tier.
+    pub fn archived(&self, objects: &[&ObjectRef]) -> Result<HashSet<String>, StoreError> {
+        let folders: HashSet<&str> = objects.iter().filter_map(|o| Some(&o.name[..=o.name.rfind('/')?])).collect();
+        let mut folders: Vec<&str> = folders.into_iter().collect();
+        folders.sort_unstable();
+        let mut out = HashSet::new();
+        for folder in folders {
+            let listed = self.job.writer.ledger.store().list(folder)?;
+            out.extend(listed.into_iter().filter(|info| info.archive.is_some()).map(|info| info.name));
+        }
+        Ok(out)
+    }
+}
+
+/// Whether the store could not be asked, rather than that what it holds is wrong.
+pub fn is_about_the_store(error: &StoreError) -> bool {
+    match error {
+        StoreError::Azure(e) => e.passing() || matches!(**e, crate::store::azure::AzureError::Denied { .. }),
+        StoreError::NoStore { .. } => true,
+        StoreError::Io { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
+        _ => false,
+    }
+}
+
+/// A file's place below a directory, from its encoded path.
+pub fn place(below: &Path, path: &str) -> io::Result<PathBuf> {
+    use std::os::unix::ffi::OsStringExt;
+    let raw = crate::path::decode(path).map_err(io::Error::other)?;
+    Ok(below.join(std::ffi::OsString::from_vec(raw)))
+}

@@ -1,0 +1,407 @@
+//! The restore test: recovery points restored from the vault alone into a fresh directory, and what they mean checked.
+//!
+//! It promises that what it calls covered was opened and proved to the last record, that the newest recovery points come
+//! first, and that a check whose subject is broken fails. It signs with the tester's key, on a chain of its own.
+
+mod bench;
+mod documents;
+mod draw;
+mod history;
+mod live;
+mod logs;
+mod plan;
+mod record;
+mod snapshot;
+mod tally;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use bench::{Bench, Scratch};
+use draw::{Drawn, Unit, draw, units};
+use live::compare as compare_live;
+
+use crate::objective::{Coverage, DataObject, Tests, coverage, data_objects};
+use crate::observe::{Event, Monitor};
+use crate::restore::RestoreError;
+use crate::store::{Sha256, StoreError};
+use crate::vault::attestation::{CoveredRange, Kind, NotCovered, Outcome, RestoreTestDetails, SnapshotDetails, TestedRun};
+use crate::vault::keys::Identities;
+use crate::vault::names::{ChainName, RunId};
+use crate::vault::seal::SealError;
+use crate::vault::{Attested, ChainView, CommitError, LedgerError, Writer};
+
+pub use live::{LiveCapture, LiveSample};
+pub use tally::{Check, Count, Problem};
+
+/// What is tested, and with what.
+pub struct TestJob<'a> {
+    /// Who attests: a tester.
+    pub writer: &'a Writer,
+    /// The policy's bytes.
+    pub policy: &'a [u8],
+    /// What opens the vault.
+    pub identities: &'a Identities,
+    /// Below which directory it is restored.
+    pub temporary: &'a Path,
+    /// At most so many bytes are restored at once; half of what is free there unless said.
+    pub disk: Option<u64>,
+    /// At most so many stored bytes of older recovery points are restored; as many as 90 days need unless said.
+    pub most: Option<u64>,
+    /// References that are known to lead outside.
+    pub outside: &'a [String],
+    /// Worker threads.
+    pub threads: usize,
+    /// Who listens.
+    pub monitor: &'a dyn Monitor,
+}
+
+impl TestJob<'_> {
+    fn disk_budget(&self, free: u64) -> u64 {
+        self.disk.unwrap_or(free / 2).max(1 << 20)
+    }
+}
+
+/// What a test found.
+#[derive(Debug)]
+pub struct TestReport {
+    /// The run.
+    pub run: RunId,
+    /// Its number on the chain `restore-test`.
+    pub sequence: u64,
+    /// `complete`: everything drawn was restored and every check passed; `partial`: all that was restored is well, and
+    /// something could not be; `failed`.
+    pub outcome: Outcome,
+    /// Every check with its counts, in order; one that did not run has none.
+    pub checks: Vec<(Check, Count)>,
+    /// What was restored.
+    pub tested: Vec<TestedRun>,
+    /// Stored bytes that this test covers.
+    pub covered_bytes: u64,
+    /// The coverage of 90 days with it.
+    pub coverage: Coverage,
+    /// What failed.
+    pub problems: Vec<Problem>,
+    /// What could not be restored, and why.
+    pub skipped: Vec<String>,
+    /// What of the live tenant could not be compared, or not be explained.
+    pub notes: Vec<String>,
+    /// No identity opens these chains' units.
+    pub cannot_open: Vec<ChainName>,
+    /// Where something is damaged: what still restores.
+    pub still_good: Vec<StillGood>,
+    /// Why it could not go on.
+    pub error: Option<RestoreTestError>,
+}
+
+/// What of a chain still restores when something of it is damaged.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct StillGood {
+    /// The chain.
+    pub chain: ChainName,
+    /// The newest recovery point that needs nothing that is damaged.
+    pub newest: Option<RunId>,
+    /// Up to when everything is in it.
+    pub captured: Option<Timestamp>,
+    /// How many recovery points of the chain need nothing that is damaged.
+    pub good: u64,
+    /// How many do.
+    pub bad: u64,
+}
+
+/// Why a test could not begin, or not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreTestError {
+    /// There is nothing to restore.
+    #[error("the vault has no recovery point yet: there is nothing to test")]
+    NothingYet,
+    /// The directory is full, vanished, or cannot be written.
+    #[error("cannot restore into {}", path.display())]
+    Scratch {
+        /// Where.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// A restore could not go on.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    /// The store did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The ledger cannot be read.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The test could not be attested.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// The record could not be sealed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+}
+
+impl RestoreTestError {
+    /// As attestations name it.
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Scratch { source, .. } | Self::Restore(RestoreError::Write { source, .. }) => match source.kind() {
+                std::io::ErrorKind::StorageFull => "disk_full",
+                _ => "cannot_write",
+            },
+            Self::Store(_) | Self::Restore(RestoreError::Store(_)) => "store_unreachable",
+            _ => "stopped",
+        }
+    }
+}
+
+/// An error and its causes on one line.
+fn said(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let more = next.to_string();
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = next.source();
+    }
+    text
+}
+
+/// Runs a test, compares a sample of live tenants, and attests what came of it.
+pub fn restore_test(job: &TestJob<'_>, live: &[LiveSample<'_>]) -> Result<TestReport, RestoreTestError> {
+    let ledger = &job.writer.ledger;
+    let started = job.writer.now()?;
+    let run = RunId::new(started);
+    let mut chains: Vec<(ChainName, ChainView)> = Vec::new();
+    for chain in ledger.chains()?.into_iter().filter(|c| c.source().is_some() || c.stream().is_some()) {
+        let view = ledger.chain_since(&chain, u64::MAX)?;
+        chains.push((chain, view));
+    }
+    let mut tests = Tests::of(&ledger.chain_since(&ChainName::restore_test(), u64::MAX)?, started);
+    let data: Vec<Vec<DataObject<'_>>> = chains
+        .iter()
+        .map(|(chain, view)| data_objects(chain, view).filter(|o| ledger.disposal_of(&o.object.name, &o.object.sha256).is_none()).collect())
+        .collect();
+    let all = chains.iter().zip(&data).map(|((chain, view), data)| units(chain, view, data, &tests)).collect();
+    let drawn = draw(all, started, tests.last(), job.most);
+    if drawn.is_empty() {
+        return Err(RestoreTestError::NothingYet);
+    }
+    let writers = chains
+        .iter()
+        .flat_map(|(_, view)| &view.attested)
+        .flat_map(|a| a.statement.predicate.objects.iter().map(move |o| (o.name.as_str(), (o, a.statement.predicate.run))))
+        .collect();
+    let bench = Bench { job, tally: tally::Tally::default(), scratch: Scratch::new(job.temporary)?, writers };
+    job.monitor.event(Event::Expect { records: 0, bytes: drawn.iter().map(|(_, u)| u.bytes).sum() });
+    let mut trial = Trial { details: RestoreTestDetails::default(), covered_bytes: 0, skipped: Vec::new(), cannot_open: Vec::new() };
+    for (chain, view) in &chains {
+        whole(&bench, chain, view);
+    }
+    let (mut error, mut notes) = (None, Vec::new());
+    for (why, unit) in &drawn {
+        if let Err(e) = trial.one(&bench, *why, unit) {
+            error = Some(e);
+            break;
+        }
+    }
+    if error.is_none() {
+        let newest = |chain: &ChainName| drawn.iter().find(|(why, unit)| *why == Drawn::Newest && unit.chain == chain);
+        for sample in live {
+            let chain = ChainName::snapshot(sample.source);
+            let point = newest(&chain).map(|(_, unit)| point_of(Drawn::Newest, unit));
+            notes.extend(compare_live(&bench, sample, point, &chains)?);
+        }
+    }
+    let Trial { mut details, covered_bytes, skipped, cannot_open } = trial;
+    let (counts, problems) = bench.tally.take();
+    let failed = error.is_some() || !problems.is_empty() || !cannot_open.is_empty();
+    let outcome = match (failed, skipped.is_empty()) {
+        (true, _) => Outcome::Failed,
+        (false, false) => Outcome::Partial,
+        (false, true) => Outcome::Complete,
+    };
+    tests.and(started, &details);
+    let coverage = coverage(data.iter().flatten().copied(), &tests);
+    details.checks = record::checks(&counts);
+    (details.stored_bytes, details.covered_bytes) = (coverage.stored_bytes, coverage.covered_bytes);
+    details.error_code = error.as_ref().map(|e: &RestoreTestError| e.code().to_owned());
+    let checks = Check::ALL.iter().map(|c| (*c, counts.get(c).copied().unwrap_or_default())).collect();
+    let still_good = still_good(&chains, &problems, &details.tested);
+    let report = record::Record {
+        run,
+        started,
+        outcome,
+        details: &details,
+        problems: &problems,
+        skipped: &skipped,
+        notes: &notes,
+        still_good: &still_good,
+    };
+    let sequence = record::commit(job, &report)?;
+    Ok(TestReport {
+        run,
+        sequence,
+        outcome,
+        checks,
+        tested: details.tested,
+        covered_bytes,
+        coverage,
+        problems,
+        skipped,
+        notes,
+        cannot_open,
+        still_good,
+        error,
+    })
+}
+
+/// Whether a chain has all of its numbers, and a stream all of its time.
+fn whole(bench: &Bench<'_>, chain: &ChainName, view: &ChainView) {
+    bench.tally.ran(Check::Chains, 1);
+    if let Some(first) = view.missing.first() {
+        let n = view.missing.len();
+        let message =
+            format!("{n} of its attestations are missing, the first of them {chain}/{first}: what those runs stored is not known");
+        bench.tally.failed(Problem {
+            check: Check::Chains,
+            chain: chain.clone(),
+            run: None,
+            object: None,
+            written_by: None,
+            path: None,
+            message,
+        });
+    }
+    if chain.stream().is_some() {
+        logs::windows(bench, chain, view);
+    }
+}
+
+/// The recovery point of a unit that is restored: the newest complete one of the newest unit, any of an older.
+fn point_of<'a>(why: Drawn, unit: &Unit<'a>) -> &'a Attested {
+    let complete: Vec<&&Attested> = unit.runs.iter().filter(|a| a.statement.predicate.outcome == Outcome::Complete).collect();
+    let last = unit.runs[unit.runs.len() - 1];
+    match why {
+        Drawn::Newest => complete.last().map_or(last, |a| **a),
+        // A draw that nobody can know beforehand.
+        _ if complete.is_empty() => last,
+        _ => {
+            let draw = RunId::new(Timestamp::now()).to_string();
+            let digest = Sha256::of(draw.as_bytes()).0;
+            let number = u64::from_be_bytes(digest[..8].try_into().unwrap_or_default());
+            let at = usize::try_from(number % complete.len() as u64).unwrap_or(0);
+            complete[at]
+        }
+    }
+}
+
+/// What a test came to so far.
+struct Trial {
+    details: RestoreTestDetails,
+    covered_bytes: u64,
+    skipped: Vec<String>,
+    cannot_open: Vec<ChainName>,
+}
+
+impl Trial {
+    fn one(&mut self, bench: &Bench<'_>, why: Drawn, unit: &Unit<'_>) -> Result<(), RestoreTestError> {
+        let point = point_of(why, unit);
+        let before = bench.tally.problems();
+        let proof = match unit.chain.source() {
+            Some(_) => snapshot::prove(bench, unit, point)?,
+            None => logs::prove(bench, unit)?,
+        };
+        let problems = bench.tally.problems_since(before);
+        bench.still_reachable(&problems)?;
+        let damaged: HashSet<&str> = problems.iter().filter_map(|p| p.object.as_deref()).collect();
+        let (from, to) = unit.range();
+        let mut not = BTreeMap::new();
+        for attested in &unit.runs {
+            for o in attested.statement.predicate.objects.iter().filter(|o| crate::vault::names::period_folder(&o.name).is_some()) {
+                let reason = if damaged.contains(o.name.as_str()) {
+                    "failed"
+                } else if proof.archived.iter().any(|a| a.name == o.name) {
+                    "archived"
+                } else if proof.cannot_open.is_some() {
+                    "wrong_identity"
+                } else if !proof.opened.contains_key(&o.sha256) {
+                    "not_opened"
+                } else {
+                    self.covered_bytes += o.size;
+                    continue;
+                };
+                not.insert(o.name.clone(), NotCovered { name: o.name.clone(), sha256: o.sha256, reason: reason.to_owned() });
+            }
+        }
+        self.details.not_covered.extend(not.into_values());
+        self.details.covered.push(CoveredRange { chain: unit.chain.clone(), from, to });
+        self.details.tested.push(TestedRun {
+            chain: unit.chain.clone(),
+            run: point.statement.predicate.run,
+            sequence: point.sequence(),
+            drawn: why.as_str().to_owned(),
+            passed: problems.is_empty() && proof.archived.is_empty() && proof.cannot_open.is_none(),
+            objects: proof.opened.len() as u64,
+            stored_bytes: proof.opened.values().sum(),
+            entries: proof.entries,
+            restored_bytes: proof.restored_bytes,
+            restore_seconds: proof.restore_seconds,
+            check_seconds: proof.check_seconds,
+        });
+        if !proof.archived.is_empty() {
+            let bytes: u64 = proof.archived.iter().map(|o| o.size).sum();
+            let n = proof.archived.len();
+            self.skipped.push(format!("{} {from} to {to}: {n} objects ({:.1} MB) lie in the archive tier", unit.chain, bytes as f64 / 1e6));
+        }
+        if let Some(object) = &proof.cannot_open {
+            self.cannot_open.push(unit.chain.clone());
+            self.skipped.push(format!("{} {from} to {to}: none of the identities opens {object}", unit.chain));
+        }
+        bench.job.monitor.event(Event::Note(format!("{} {from} to {to}, {}: done", unit.chain, why.as_str())));
+        Ok(())
+    }
+}
+
+/// Of each chain of which something is damaged: which recovery points need none of it. What was restored is good, whatever
+/// else is damaged; of the others, those that need nothing of a run of which something is.
+fn still_good(chains: &[(ChainName, ChainView)], problems: &[Problem], tested: &[TestedRun]) -> Vec<StillGood> {
+    let damaged: HashSet<&str> = problems.iter().filter_map(|p| p.object.as_deref()).collect();
+    let broken =
+        |run: RunId| problems.iter().any(|p| p.run == Some(run) && matches!(p.check, Check::Records | Check::Trees | Check::Events));
+    let restored: HashSet<RunId> =
+        tested.iter().filter(|t| t.entries > 0 && !broken(t.run)).filter(|t| t.chain.source().is_some()).map(|t| t.run).collect();
+    let mut out = Vec::new();
+    for (chain, view) in chains {
+        let hurt: HashSet<RunId> = view
+            .attested
+            .iter()
+            .filter(|a| a.statement.predicate.objects.iter().any(|o| damaged.contains(o.name.as_str())))
+            .map(|a| a.statement.predicate.run)
+            .collect();
+        if hurt.is_empty() {
+            continue;
+        }
+        let mut good = StillGood { chain: chain.clone(), newest: None, captured: None, good: 0, bad: 0 };
+        let points: HashMap<u64, Timestamp> = crate::objective::points(view).into_iter().map(|p| (p.sequence, p.captured)).collect();
+        let counts =
+            |a: &&Attested| matches!(a.statement.kind, Kind::Snapshot | Kind::Export) && a.statement.predicate.outcome != Outcome::Failed;
+        for attested in view.attested.iter().filter(counts) {
+            let p = &attested.statement.predicate;
+            let needs = p.details::<SnapshotDetails>().map(|d| d.segments_from).unwrap_or_default();
+            if !restored.contains(&p.run) && (hurt.contains(&p.run) || needs.iter().any(|run| hurt.contains(run))) {
+                good.bad += 1;
+                continue;
+            }
+            good.good += 1;
+            if let Some(captured) = points.get(&p.sequence) {
+                (good.newest, good.captured) = (Some(p.run), Some(*captured));
+            }
+        }
+        out.push(good);
+    }
+    out
+}

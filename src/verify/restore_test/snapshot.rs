@@ -1,0 +1,183 @@
+//! One unit of a source: a recovery point restored and looked at, and every record of the earlier states of its epoch proved.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::thread;
+use std::time::Instant;
+
+use super::RestoreTestError;
+use super::bench::{Bench, Proof};
+use super::documents::{Known, Look};
+use super::draw::Unit;
+use super::history::prove_history;
+use super::plan::Plan;
+use super::tally::Check;
+use crate::restore::{Existing, FilesJob, Pick, RestoreError, TreeInfo, open_manifest, read_tree, restore_files};
+use crate::vault::Attested;
+use crate::vault::attestation::{ObjectRef, SnapshotDetails};
+use crate::vault::manifest::{Content, Entry};
+use crate::vault::names;
+
+/// Entries that are handed to a thread at once.
+const BATCH: usize = 64;
+
+/// Restores and checks one recovery point of a unit, and proves the rest of the unit.
+pub fn prove(bench: &Bench<'_>, unit: &Unit<'_>, point: &Attested) -> Result<Proof, RestoreTestError> {
+    let mut proof = Proof::default();
+    let data = unit.runs.iter().flat_map(|a| &a.statement.predicate.objects).filter(|o| names::period_folder(&o.name).is_some());
+    let objects: Vec<&ObjectRef> = data.collect();
+    let archived = bench.archived(&objects)?;
+    proof.archived = objects.iter().filter(|o| archived.contains(&o.name)).map(|o| (*o).clone()).collect();
+    let snapshot = Snapshot { bench, unit, point, objects: &objects, archived: &archived };
+    let done = snapshot.restore(&mut proof).and_then(|plan| prove_history(&snapshot, &plan, &mut proof));
+    match done {
+        Err(RestoreTestError::Restore(RestoreError::WrongIdentity { object, .. })) => proof.cannot_open = Some(object),
+        other => other?,
+    }
+    Ok(proof)
+}
+
+/// What is restored and proved.
+pub struct Snapshot<'a> {
+    pub bench: &'a Bench<'a>,
+    pub unit: &'a Unit<'a>,
+    /// The recovery point.
+    pub point: &'a Attested,
+    /// What the unit's runs attest.
+    pub objects: &'a [&'a ObjectRef],
+    /// What of that lies in the archive tier.
+    pub archived: &'a HashSet<String>,
+}
+
+impl Snapshot<'_> {
+    /// Restores the recovery point, in as many parts as the disk needs, and looks at each.
+    fn restore(&self, proof: &mut Proof) -> Result<Plan, RestoreTestError> {
+        let (bench, job, predicate) = (self.bench, self.bench.job, &self.point.statement.predicate);
+        let run = predicate.run;
+        let begun = Instant::now();
+        let Ok(details) = predicate.details::<SnapshotDetails>() else { return Ok(Plan::nothing()) };
+        // What lies in the archive tier is told, and not restored.
+        let needs = |o: &&&ObjectRef| bench.writers.get(o.name.as_str()).is_some_and(|(_, run)| details.segments_from.contains(run));
+        if self.objects.iter().filter(needs).any(|o| self.archived.contains(&o.name)) {
+            return Ok(Plan::nothing());
+        }
+        let mut plan = Plan::new(job.disk_budget(bench.scratch.free()?), self.prefixes(&details)?, &details);
+        let info = self.read(|entry| {
+            plan.add(&entry);
+            Ok(())
+        })?;
+        plan.finish(&info.segments);
+        proof.opened.extend(plan.opened().iter().map(|(sha256, size)| (*sha256, *size)));
+        proof.check_seconds += begun.elapsed().as_secs_f64();
+        let before = bench.tally.problems();
+        // What cannot be read of the manifests each part would tell again.
+        bench.lost(Check::Records, self.unit.chain, run, info.failed.clone());
+        for (from, to) in plan.parts() {
+            let dir = bench.scratch.part()?;
+            let begun = Instant::now();
+            let pick = Pick::Range(from, to.as_deref());
+            let report = restore_files(&FilesJob {
+                ledger: &job.writer.ledger,
+                identities: job.identities,
+                chain: self.unit.chain,
+                run,
+                to: dir.path(),
+                pick,
+                existing: Existing::Refuse,
+                // They lie in a directory of their own, and nothing follows them.
+                outside_links: true,
+                threads: job.threads,
+                monitor: job.monitor,
+            })?;
+            proof.restore_seconds += begun.elapsed().as_secs_f64();
+            proof.entries += report.entries;
+            proof.restored_bytes += report.restored_bytes;
+            let begun = Instant::now();
+            let lost: HashSet<String> = report.failed.iter().filter_map(|f| f.path.clone()).collect();
+            bench.tally.ran(Check::Records, lost.len() as u64);
+            let failed = report.failed.into_iter().filter(|f| !info.failed.contains(f)).collect();
+            bench.lost(Check::Records, self.unit.chain, run, failed);
+            self.look(&plan.known, dir.path(), pick, &lost)?;
+            dir.close().map_err(|e| bench.scratch.error(e))?;
+            proof.check_seconds += begun.elapsed().as_secs_f64();
+        }
+        bench.tally.ran(Check::Trees, 1);
+        if bench.tally.problems() == before && info.attested_tree != Some(info.tree_sha256) {
+            let message = "what was restored is not the state that the attestation says: its digest is another";
+            bench.problem(Check::Trees, self.unit.chain, run, None, None, message);
+        }
+        // What lacks a manifest was told, and has other counts.
+        for (ran, message) in plan.counts(&details).into_iter().filter(|_| info.failed.is_empty()) {
+            bench.tally.ran(Check::Counts, ran);
+            if let Some(message) = message {
+                bench.problem(Check::Counts, self.unit.chain, run, None, None, message);
+            }
+        }
+        Ok(plan)
+    }
+
+    fn read(&self, visit: impl FnMut(Entry) -> Result<(), RestoreError>) -> Result<TreeInfo, RestoreError> {
+        let job = self.bench.job;
+        read_tree(&job.writer.ledger, job.identities, self.unit.chain, self.point.statement.predicate.run, visit)
+    }
+
+    /// The prefix of each collection, as the manifest says it.
+    fn prefixes(&self, details: &SnapshotDetails) -> Result<HashMap<String, String>, RestoreTestError> {
+        let manifest = self.point.statement.predicate.objects.iter().find(|o| names::is_manifest(&o.name));
+        let Some(manifest) = manifest else { return Ok(HashMap::new()) };
+        match open_manifest(&self.bench.job.writer.ledger, self.bench.job.identities, manifest) {
+            Ok(reader) => Ok(reader.header().collections.iter().map(|c| (c.name.clone(), c.prefix.clone())).collect()),
+            Err(e @ RestoreError::WrongIdentity { .. }) => Err(e.into()),
+            // The restore names what cannot be read; without it everything counts as one.
+            Err(_) => Ok(details.collections.iter().map(|c| (c.name.clone(), String::new())).collect()),
+        }
+    }
+
+    /// Reads back what was restored, on several threads.
+    fn look(&self, known: &Known, dir: &Path, pick: Pick<'_>, lost: &HashSet<String>) -> Result<(), RestoreTestError> {
+        let run = self.point.statement.predicate.run;
+        let look = Look { bench: self.bench, known, chain: self.unit.chain, run, dir };
+        let (give, take) = crossbeam_channel::bounded::<Vec<Entry>>(4);
+        let mut expected = 0u64;
+        thread::scope(|scope| {
+            for _ in 0..self.bench.job.threads.max(1) {
+                let take = take.clone();
+                let look = &look;
+                scope.spawn(move || take.into_iter().flatten().for_each(|entry| look.at(&entry)));
+            }
+            drop(take);
+            let mut batch = Vec::with_capacity(BATCH);
+            let read = self.read(|entry| {
+                if pick.takes(&entry.path) && !lost.contains(&entry.path) {
+                    expected += u64::from(!matches!(entry.content, Content::Dir));
+                    batch.push(entry);
+                    if batch.len() == BATCH {
+                        _ = give.send(std::mem::replace(&mut batch, Vec::with_capacity(BATCH)));
+                    }
+                }
+                Ok(())
+            });
+            _ = give.send(batch);
+            drop(give);
+            read
+        })?;
+        let there = count(dir).map_err(|e| self.bench.scratch.error(e))?;
+        if there > expected {
+            let message = format!("{} files lie in the restored directory that no manifest names", there - expected);
+            self.bench.problem(Check::Records, self.unit.chain, run, None, None, message);
+        }
+        Ok(())
+    }
+}
+
+/// How many files and links lie below a directory.
+fn count(dir: &Path) -> io::Result<u64> {
+    let mut sum = 0;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        sum += if entry.file_type()?.is_dir() { count(&entry.path())? } else { 1 };
+    }
+    Ok(sum)
+}
