@@ -3,14 +3,14 @@
 //! The map, and which way dependencies point:
 //!
 //! ```text
-//! cli ─▶ backup, restore, retention, verify ─▶ objective ─▶ vault, source ─▶ store ─▶ http ─▶ path, sort, observe
+//! cli ─▶ backup, restore, retention, verify, drill ─▶ objective ─▶ vault, source ─▶ store ─▶ http ─▶ path, sort, observe
 //!   ├──▶ doctor ──▶ policy ──────────┤
 //!   ├──▶ policy ─────────────────────┘
-//!   └──▶ sample: a tenant to try things on; it knows nobody
+//!   └──▶ sample: a tenant to try things on, and what stands in for one in a drill; it knows nobody
 //! ```
 //!
 //! A **backup** moves records from a **source** into a **vault**, which keeps them in a **store**. A
-//! **restore** moves them back. **Verify** proves that it works. **Retention** holds what must stay and
+//! **restore** moves them back. **Verify** proves that it works, a **drill** that a disaster is survived. **Retention** holds what must stay and
 //! destroys, after review, what need not. The **doctor** says what is really in force; the
 //! **objective** room measures RPO, availability, coverage and restore times from what is attested. The **policy** says what should happen;
 //! **observe** is told what does. `tests/house.rs` holds the arrows to this picture.
@@ -18,6 +18,7 @@
 pub mod backup;
 pub mod cli;
 pub mod doctor;
+pub mod drill;
 pub mod http;
 pub mod objective;
 pub mod observe;

@@ -92,7 +92,11 @@ const MISTAKES: [Mistake; 17] = [
         &["backstop.yaml:42:19: ", "no source \"treee\"", "did you mean `tree`?"],
     ),
     ("jobs: {}", "jobs:\n  n: { schedule: \"0 */5 * * * *\" }", &["backstop.yaml:42:", "0 actions", "`snapshot`"]),
-    ("jobs: {}", "jobs:\n  n: { drill: {}, schedule: \"0 */5 * * * *\" }", &["backstop.yaml:42:", "no drills", "refused"]),
+    (
+        "jobs: {}",
+        "jobs:\n  n: { drill: { comprehensive: true }, schedule: \"0 */5 * * * *\" }",
+        &["backstop.yaml:42:", "no comprehensive drills", "refused"],
+    ),
     ("jobs: {}", "jobs: {}\njobs: {}", &["backstop.yaml:42:1: ", "duplicate"]),
     ("jobs: {}", "jobs:\n\tx: 1", &["backstop.yaml:42:2: ", "tab"]),
     ("@RECIPIENTS@", "", &["backstop.yaml:18:15: ", "no recipient"]),

@@ -7,11 +7,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms that it may know; `cli` may know all of them.
-const ALLOWED: [(&str, &[&str]); 15] = [
+const ALLOWED: [(&str, &[&str]); 16] = [
     ("backup", &["vault", "source", "store", "observe", "path", "sort"]),
     ("restore", &["vault", "source", "store", "observe", "path", "sort"]),
     ("verify", &["vault", "source", "store", "observe", "path", "restore", "sort", "objective"]),
     ("retention", &["vault", "store", "observe", "path"]),
+    ("drill", &["vault", "source", "store", "observe", "path", "restore", "objective", "sample"]),
     ("objective", &["vault", "store"]),
     ("doctor", &["policy", "vault", "store", "http"]),
     ("policy", &["source", "store", "vault", "path", "http"]),

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use crate::backup::{ExportError, ImportError, SnapshotError};
+use crate::drill::DrillError;
 use crate::policy::PolicyError;
 use crate::restore::RestoreError;
 use crate::retention::RetentionError;
@@ -300,6 +301,18 @@ errors! {
         RestoreTestError::Ledger(e) => ledger(e),
         RestoreTestError::Commit(e) => commit(e),
         RestoreTestError::Seal(_) => (Exit::Failed, None),
+    },
+    DrillError => |e| match e {
+        DrillError::NothingYet => (Exit::Usage, Some("`backstop snapshot` makes one of a source with `graph` or `arm`; a partial one does not count, and `backstop status` says what is not complete".into())),
+        DrillError::Scratch { source, .. } | DrillError::Restore(RestoreError::Write { source, .. })
+            if source.kind() == std::io::ErrorKind::StorageFull =>
+            (Exit::Failed, Some("free some room, or say --temporary DIR: nothing was attested".into())),
+        DrillError::Scratch { .. } => (Exit::Failed, Some("say --temporary DIR for a directory that this user can write".into())),
+        DrillError::Sample(_) | DrillError::Seal(_) => (Exit::Failed, None),
+        DrillError::Restore(e) => restore(e),
+        DrillError::Store(e) => store(e),
+        DrillError::Ledger(e) => ledger(e),
+        DrillError::Commit(e) => commit(e),
     },
     AuditError => |e| match e {
         AuditError::Store(e) => store(e),

@@ -6,6 +6,7 @@ mod credential;
 mod diff;
 mod dispose;
 mod doctor;
+mod drill;
 mod estimate;
 pub mod exit;
 mod export;
@@ -116,6 +117,8 @@ enum Command {
     Restore(restore::RestoreCommand),
     /// Restore recovery points for a test, check what they mean, and attest it: the newest, and older ones in turn
     RestoreTest(restore_test::RestoreTestArgs),
+    /// Hold a drill: a disaster in a tenant that stands in for the real one, brought back from the vault alone, and measured
+    Drill(drill::DrillArgs),
     /// Audit the whole vault, without a key or in depth
     Verify(verify::VerifyArgs),
     /// What is really in force: store, locks, rights, keys, clock, disk, schedules; exit 1 where backups are endangered
@@ -174,6 +177,7 @@ fn dispatch(context: &Context, command: Command) -> Result<Exit, CliError> {
         Command::Find(args) => find::run(context, &args),
         Command::Restore(command) => restore::run(context, &command),
         Command::RestoreTest(args) => restore_test::run(context, &args),
+        Command::Drill(args) => drill::run(context, &args),
         Command::Doctor => doctor::run(context),
         Command::Status => status::run(context),
         Command::Verify(args) => verify::run(context, &args),

@@ -1,14 +1,15 @@
 //! `backstop status`.
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::context::Context;
 use super::exit::{CliError, Exit};
 use super::output::{BAD, DOUBT, FAINT, GOOD, STRONG, at_second, human_bytes, shown};
+use crate::drill::RUNBOOKS;
 use crate::objective::{Class, Objectives, Severity, Status, Subject, measured_here, spoken, status};
-use crate::policy::{Policy, next_due, parse_duration};
-use crate::vault::attestation::Outcome;
+use crate::policy::{JobPolicy, Policy, next_due, parse_duration};
+use crate::vault::attestation::{Kind, Outcome};
 use crate::vault::names::{ChainName, Container};
 
 pub fn run(context: &Context) -> Result<Exit, CliError> {
@@ -19,15 +20,16 @@ pub fn run(context: &Context) -> Result<Exit, CliError> {
     };
     let policy = &loaded.policy;
     let now = ledger.store().now()?;
-    let test_due = |after: Timestamp| {
-        let jobs = policy.jobs.values().filter(|job| job.value.restore_test.is_some());
+    let test_due = |kind: Kind, after: Timestamp| {
+        let of = |job: &JobPolicy| if kind == Kind::Drill { job.drill.is_some() } else { job.restore_test.is_some() };
+        let jobs = policy.jobs.values().filter(|job| of(&job.value));
         jobs.filter_map(|job| next_due(&job.value.schedule.value, zone(policy), after)).min()
     };
     let objectives = Objectives {
         rpo: duration("rpo", &policy.objectives.rpo.value)?,
         rto: duration("rto", &policy.objectives.rto.value)?,
         availability: policy.objectives.availability,
-        test_due: &test_due,
+        due: &test_due,
     };
     let measured = measured_here(&Context::state_dir(&loaded));
     let status = status(&ledger, &subjects(policy), &objectives, &measured, now)?;
@@ -40,7 +42,7 @@ pub fn run(context: &Context) -> Result<Exit, CliError> {
         "availability": {
             "objective_percent": objectives.availability, "days_30": status.days_30, "days_365": status.days_365,
         },
-        "restore_test": status.restore_test, "restore_times": status.restore_times, "next_review": status.next_review,
+        "restore_test": status.restore_test, "drill": status.drill, "runbooks": runbooks(), "restore_times": status.restore_times, "next_review": status.next_review,
         "findings": status.findings,
         "next": next.iter().map(|(job, at)| json!({ "job": job, "at": at })).collect::<Vec<_>>(),
     }));
@@ -53,7 +55,7 @@ pub fn run(context: &Context) -> Result<Exit, CliError> {
     })
 }
 
-fn duration(name: &str, text: &str) -> Result<SignedDuration, CliError> {
+pub fn duration(name: &str, text: &str) -> Result<SignedDuration, CliError> {
     let seconds = parse_duration(text).and_then(|s| i64::try_from(s).ok());
     let wrong = || CliError::new(Exit::Usage, format!("objectives.{name} {text:?} is not a duration"));
     seconds.map(SignedDuration::from_secs).ok_or_else(wrong)
@@ -74,6 +76,11 @@ pub fn subjects(policy: &Policy) -> Vec<Subject> {
         Some(Subject { class: Class::Logs, name: name.clone(), chain: ChainName::export(&name.parse().ok()?), delivered })
     });
     sources.chain(streams).collect()
+}
+
+/// By when each runbook must have been read again.
+fn runbooks() -> Vec<Value> {
+    RUNBOOKS.iter().map(|r| json!({ "runbook": r.id, "review_by": r.review_by().map(|d| d.to_string()) })).collect()
 }
 
 /// When each job fires next.
@@ -134,6 +141,14 @@ fn people(context: &Context, status: &Status, objectives: &Objectives<'_>, next:
         }
         None => output.say("no restore test was ever attested"),
     }
+    match &status.drill {
+        Some(drill) => {
+            let (style, word) = if drill.passed { (GOOD, "passed") } else { (BAD, "not passed") };
+            let rto = seconds(drill.rto_achieved_seconds);
+            output.say(format!("last drill {}: {style}{word}{style:#}, {} back in {rto}", at_second(drill.finished), drill.scenario));
+        }
+        None => output.say("no drill was ever attested"),
+    }
     output.say(format!(
         "{:.1} % of {} was restored and checked within 90 days",
         100.0 * status.coverage.share(),
@@ -141,6 +156,12 @@ fn people(context: &Context, status: &Status, objectives: &Objectives<'_>, next:
     ));
     if let Some(review) = &status.next_review {
         output.say(format!("{FAINT}first lock ends {}: {} of {}{FAINT:#}", at_second(review.at), review.period, review.chain));
+    }
+    for runbook in &RUNBOOKS {
+        let by = runbook.review_by().map(|d| d.to_string()).unwrap_or_default();
+        let past = runbook.review_by().is_some_and(|by| by < status.at.to_zoned(jiff::tz::TimeZone::UTC).date());
+        let style = if past { DOUBT } else { FAINT };
+        output.say(format!("{style}runbook {} to be reviewed by {by}{style:#}", runbook.id));
     }
     for (job, at) in next {
         output.say(format!("{FAINT}next {} {}{FAINT:#}", at_second(*at), shown(job)));

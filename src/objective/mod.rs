@@ -18,7 +18,7 @@ use crate::vault::{Attested, ChainView};
 pub use availability::{Availability, Held, availability};
 pub use coverage::{COVERAGE_PERIOD, Coverage, DataObject, Tests, coverage, data_objects};
 pub use estimate::{Estimate, Measurement, class_of, estimate, keep_measurement, measured_by_tests, measured_here};
-pub use status::{Finding, LastTest, Newest, Objectives, RestoreTime, Review, Rpo, Severity, Status, Subject, spoken, status};
+pub use status::{Finding, LastDrill, LastTest, Newest, Objectives, RestoreTime, Review, Rpo, Severity, Status, Subject, spoken, status};
 
 /// What kind of data a source or stream is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

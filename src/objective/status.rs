@@ -9,7 +9,7 @@ use super::{
     measured_by_tests, newest_at, points, rpo_at, since,
 };
 use crate::store::{LockMode, StoreError};
-use crate::vault::attestation::{CollectionOutcome, Kind, Outcome, RestoreTestDetails, SnapshotDetails};
+use crate::vault::attestation::{CollectionOutcome, DrillDetails, Kind, Outcome, RestoreTestDetails, SnapshotDetails};
 use crate::vault::names::{ChainName, RunId, period_folder, period_of};
 use crate::vault::{Attested, ChainView, Ledger};
 
@@ -39,8 +39,8 @@ pub struct Objectives<'a> {
     pub rto: SignedDuration,
     /// The share of time in percent within the RPO.
     pub availability: f64,
-    /// When a restore test is due after an instant; never, where none is scheduled.
-    pub test_due: &'a dyn Fn(Timestamp) -> Option<Timestamp>,
+    /// When a restore test or a drill is due after an instant; never, where none is scheduled.
+    pub due: &'a dyn Fn(Kind, Timestamp) -> Option<Timestamp>,
 }
 
 /// How bad a finding is.
@@ -143,6 +143,23 @@ pub struct LastTest {
     pub failed_checks: Vec<String>,
 }
 
+/// The newest drill.
+#[derive(Debug, Clone, Serialize)]
+pub struct LastDrill {
+    /// The run.
+    pub run: RunId,
+    /// When it ended.
+    pub finished: Timestamp,
+    /// What was practised.
+    pub scenario: String,
+    /// Whether every check passed and every objective was kept.
+    pub passed: bool,
+    /// From declared to validated.
+    pub rto_achieved_seconds: f64,
+    /// What is asked for.
+    pub rto_objective_seconds: i64,
+}
+
 /// How long bringing one source or stream back would take.
 #[derive(Debug, Clone, Serialize)]
 pub struct RestoreTime {
@@ -192,6 +209,8 @@ pub struct Status {
     pub days_365: Option<Available>,
     /// If there was one.
     pub restore_test: Option<LastTest>,
+    /// If there was one.
+    pub drill: Option<LastDrill>,
     /// By source and stream.
     pub restore_times: Vec<RestoreTime>,
     /// What must be reviewed next.
@@ -238,6 +257,10 @@ pub fn status(
     let last = test_view.attested.iter().rev().find(|a| a.statement.kind == Kind::RestoreTest).map(last_test);
     let founded = ledger.vault_chain().attested.first().map(|g| g.statement.predicate.finished);
     findings.extend(look_at_tests(&test_chain, last.as_ref(), founded, objectives, now));
+    let drill_chain = ChainName::drill();
+    let is_drill = |a: &Attested| a.statement.kind == Kind::Drill;
+    let drill = ledger.chain_until(&drill_chain, is_drill)?.attested.iter().rev().find(|a| is_drill(a)).and_then(last_drill);
+    findings.extend(look_at_drills(&drill_chain, drill.as_ref(), founded, objectives, now));
     let class = |chain: &ChainName| subjects.iter().find(|s| s.chain == *chain).map_or_else(|| super::class_of(chain, None), |s| s.class);
     let mut measured = measured_by_tests(&test_view, class);
     measured.extend_from_slice(measured_here);
@@ -261,6 +284,7 @@ pub fn status(
         days_30,
         days_365,
         restore_test: last,
+        drill,
         restore_times,
         next_review: next_review(&data),
         findings,
@@ -343,7 +367,7 @@ fn look_at_tests(
         let message = format!("the restore test {} failed: {what}; `backstop show {}` tells more", last.run, last.run);
         return finding(Severity::Error, "restore_test_failed", message);
     }
-    let due = (objectives.test_due)(last.map(|l| l.finished).or(founded)?)?;
+    let due = (objectives.due)(Kind::RestoreTest, last.map(|l| l.finished).or(founded)?)?;
     if now.duration_since(due) > LATE {
         let message = format!("a restore test was due at {due}, and none was attested since");
         return finding(Severity::Error, "restore_test_missed", message);
@@ -353,6 +377,35 @@ fn look_at_tests(
         return finding(Severity::Warning, "restore_test_partial", message);
     }
     None
+}
+
+fn last_drill(attested: &Attested) -> Option<LastDrill> {
+    let p = &attested.statement.predicate;
+    let d = p.details::<DrillDetails>().ok()?;
+    Some(LastDrill {
+        run: p.run,
+        finished: p.finished,
+        scenario: d.scenario,
+        passed: d.passed,
+        rto_achieved_seconds: d.rto_achieved_seconds,
+        rto_objective_seconds: d.rto_objective_seconds,
+    })
+}
+
+fn look_at_drills(
+    chain: &ChainName,
+    last: Option<&LastDrill>,
+    founded: Option<Timestamp>,
+    objectives: &Objectives<'_>,
+    now: Timestamp,
+) -> Option<Finding> {
+    let finding = |kind, message| Some(Finding { severity: Severity::Error, kind, chain: chain.clone(), message });
+    if let Some(last) = last.filter(|l| !l.passed) {
+        return finding("drill_not_passed", format!("the drill {} did not pass; `backstop drill show {}` tells why", last.run, last.run));
+    }
+    let due = (objectives.due)(Kind::Drill, last.map(|l| l.finished).or(founded)?)?;
+    let late = now.duration_since(due) > LATE;
+    if late { finding("drill_missed", format!("a drill was due at {due}, and none was attested since")) } else { None }
 }
 
 fn newest(s: &Standing<'_>, tests: &Tests, now: Timestamp) -> Option<Newest> {

@@ -215,16 +215,17 @@ impl Checker<'_> {
         for (name, job) in &policy.jobs {
             self.name("job", name, job.defined);
             let job = &job.value;
-            if let Some(later) = &job.drill {
-                self.later(later.defined, "drills");
+            if let Some(later) = job.drill.as_ref().and_then(|d| d.comprehensive.as_ref()) {
+                self.later(later.defined, "comprehensive drills");
             }
-            let said = [job.snapshot.is_some(), job.export.is_some(), job.checkpoint.is_some(), job.restore_test.is_some()];
+            let said =
+                [job.snapshot.is_some(), job.export.is_some(), job.checkpoint.is_some(), job.restore_test.is_some(), job.drill.is_some()];
             let actions = said.into_iter().filter(|said| *said).count();
-            if actions != 1 && job.drill.is_none() {
+            if actions != 1 {
                 self.error(
                     job.schedule.defined,
                     format!(
-                        "the job {name} has {actions} actions; write exactly one of `snapshot`, `export`, `checkpoint` and `restore_test`"
+                        "the job {name} has {actions} actions; write exactly one of `snapshot`, `export`, `checkpoint`, `restore_test` and `drill`"
                     ),
                 );
             }

@@ -314,10 +314,9 @@ pub struct JobPolicy {
     /// Restore recovery points for a test.
     #[serde(default)]
     pub restore_test: Option<RestoreTestPolicy>,
-    /// Not in this version.
+    /// Hold a drill.
     #[serde(default)]
-    #[schemars(skip)]
-    pub drill: Option<Spanned<NotInThisVersion>>,
+    pub drill: Option<DrillPolicy>,
     /// `cron`'s form with seconds: `0 */30 * * * *`.
     #[schemars(with = "String")]
     pub schedule: Spanned<String>,
@@ -330,6 +329,23 @@ pub struct RestoreTestPolicy {
     /// Ids of what records of the tenant refer to although it is gone, or was never in it: such references are no failure.
     #[serde(default)]
     pub outside: Vec<String>,
+}
+
+/// A drill.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DrillPolicy {
+    /// What is practised; the first scenario unless said.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub scenario: Option<Spanned<String>>,
+    /// Another scenario each time.
+    #[serde(default)]
+    pub rotate: bool,
+    /// Not in this version.
+    #[serde(default)]
+    #[schemars(skip)]
+    pub comprehensive: Option<Spanned<NotInThisVersion>>,
 }
 
 /// `{}`.

@@ -60,8 +60,12 @@ fn weaken(estate: &mut Estate, journal: &Journal, now: i64, by: &(String, String
     let change = estate.next_change();
     edit_rule(estate, role, change, now, "Enablement_EndUser_Assignment", |rule| rule["enabledRules"] = json!([]))?;
     let policy = edit_rule(estate, role, change, now, "Approval_EndUser_Assignment", |rule| {
-        rule["setting"]["isApprovalRequired"] = json!(false);
-        rule["setting"]["approvalStages"][0]["primaryApprovers"] = json!([]);
+        // A stand-in's rules are as the tenant had them.
+        for (at, none) in [("/setting/isApprovalRequired", json!(false)), ("/setting/approvalStages/0/primaryApprovers", json!([]))] {
+            if let Some(value) = rule.pointer_mut(at) {
+                *value = none;
+            }
+        }
     })?;
     let role = text_of(estate, Kind::RoleDefinitions, role, "displayName");
     let modified = Some(("Enablement_EndUser_Assignment", json!(["MultiFactorAuthentication"]), json!([])));

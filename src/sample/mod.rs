@@ -24,6 +24,7 @@ mod record;
 mod reply;
 mod rng;
 mod serve;
+mod stand_in;
 mod table;
 mod tenant;
 
@@ -40,6 +41,7 @@ pub use incident::DISASTERS;
 pub use logs::Source;
 pub use reply::{Call, Plane, Reply, Wire};
 pub use serve::{Fault, FaultKind, Server, serve};
+pub use stand_in::{Events, StandIn};
 pub use tenant::Tenant;
 
 pub(crate) use rng::guid;

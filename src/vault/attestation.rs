@@ -15,6 +15,7 @@ use super::names::{ChainName, Container, RunId, ShortName};
 use crate::store::{LockState, Sha256};
 
 pub use super::details::*;
+pub use super::proof::*;
 
 const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
 

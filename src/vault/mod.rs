@@ -19,6 +19,7 @@ mod ledger;
 pub mod manifest;
 mod measure;
 pub mod names;
+mod proof;
 mod rotation;
 pub mod seal;
 pub mod segment;

@@ -123,6 +123,11 @@ impl ChainName {
         Self("checkpoint".into())
     }
 
+    /// The drills.
+    pub fn drill() -> Self {
+        Self("drill".into())
+    }
+
     /// The restore tests.
     pub fn restore_test() -> Self {
         Self("restore-test".into())
@@ -313,6 +318,11 @@ pub fn certificate(epoch: &Epoch, run: RunId) -> String {
 /// The record of a restore test.
 pub fn test_record(epoch: &Epoch, run: RunId) -> String {
     own_record(epoch, run, "restore-test.json")
+}
+
+/// The record of a drill.
+pub fn drill_record(epoch: &Epoch, run: RunId) -> String {
+    own_record(epoch, run, "drill.json")
 }
 
 fn own_record(epoch: &Epoch, run: RunId, file: &str) -> String {

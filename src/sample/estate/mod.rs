@@ -112,20 +112,19 @@ pub struct Estate {
 impl Estate {
     /// The estate that belongs to a basis.
     pub fn build(basis: Basis) -> Self {
-        let mut estate = Self {
-            basis,
-            tables: (0..KINDS).map(|_| Table::default()).collect(),
-            members: Vec::new(),
-            owners: Vec::new(),
-            membership: Vec::new(),
-            change: 0,
-        };
+        let mut estate = Self::empty(basis);
         people::build(&mut estate);
         directory::build(&mut estate);
         privilege::build(&mut estate);
         access::build(&mut estate);
         azure::build(&mut estate);
         estate
+    }
+
+    /// An estate without anything in it.
+    pub fn empty(basis: Basis) -> Self {
+        let tables = (0..KINDS).map(|_| Table::default()).collect();
+        Self { basis, tables, members: Vec::new(), owners: Vec::new(), membership: Vec::new(), change: 0 }
     }
 
     /// A collection.

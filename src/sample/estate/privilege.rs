@@ -90,8 +90,9 @@ pub fn policy_id(basis: &Basis, role: usize) -> String {
 
 /// The policy that governs a role.
 pub fn policy_of_role(estate: &Estate, role: &str) -> Option<String> {
-    let place = estate.table(Kind::RoleDefinitions).place_of(role)?;
-    Some(policy_id(&estate.basis, place)).filter(|id| estate.table(Kind::RoleManagementPolicies).get(id).is_some())
+    let mut assigned = estate.table(Kind::RoleManagementPolicyAssignments).records();
+    let policy = assigned.find_map(|(_, r)| r.text("policyId").filter(|_| r.text("roleDefinitionId") == Some(role)))?;
+    estate.table(Kind::RoleManagementPolicies).get(policy).map(|_| policy.to_owned())
 }
 
 fn policies(estate: &mut Estate) {
