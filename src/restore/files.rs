@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::members::Wanted;
 use super::place::{Large, LastParent, Place, Target};
-use super::tree::read_tree;
+use super::tree::{TreeInfo, read_tree};
 use super::walk::Walk;
 use super::{Failed, RestoreError};
 use crate::observe::{Event, Monitor};
@@ -140,8 +140,19 @@ struct Run<'a> {
     read_bytes: AtomicU64,
 }
 
-/// Restores a snapshot, or what of it fits the globs.
+/// Restores a snapshot, or what of it is picked.
 pub fn restore_files(job: &FilesJob<'_>) -> Result<FilesReport, RestoreError> {
+    restore_tree(job, |visit| read_tree(job.ledger, job.identities, job.chain, job.run, visit))
+}
+
+/// Takes one entry of a state.
+pub type Visit<'v> = &'v mut dyn FnMut(Entry) -> Result<(), RestoreError>;
+
+/// Restores a state whose entries `read` gives, in the order of paths.
+pub fn restore_tree(
+    job: &FilesJob<'_>,
+    read: impl FnOnce(Visit<'_>) -> Result<TreeInfo, RestoreError>,
+) -> Result<FilesReport, RestoreError> {
     let place = Place::open(job.to, job.existing != Existing::Refuse)?;
     let run = Run {
         job,
@@ -153,7 +164,7 @@ pub fn restore_files(job: &FilesJob<'_>) -> Result<FilesReport, RestoreError> {
         objects: AtomicU64::new(0),
         read_bytes: AtomicU64::new(0),
     };
-    run.restore()
+    run.restore(read)
 }
 
 impl Run<'_> {
@@ -167,7 +178,7 @@ impl Run<'_> {
         move |source| RestoreError::Write { operation, path: self.place.path().to_owned(), source }
     }
 
-    fn restore(self) -> Result<FilesReport, RestoreError> {
+    fn restore(self, read: impl FnOnce(Visit<'_>) -> Result<TreeInfo, RestoreError>) -> Result<FilesReport, RestoreError> {
         let job = self.job;
         let failed_spool = self.write_error("write a temporary file in");
         let mut spool = BufWriter::with_capacity(1 << 18, tempfile::tempfile_in(job.to).map_err(&failed_spool)?);
@@ -175,7 +186,7 @@ impl Run<'_> {
         let (mut dirs, mut links, mut large) = (Vec::new(), Vec::new(), Vec::new());
         let mut last = LastParent::default();
         let mut matched = 0u64;
-        let info = read_tree(job.ledger, job.identities, job.chain, job.run, |entry| {
+        let info = read(&mut |entry| {
             if !job.pick.takes(&entry.path) {
                 return Ok(());
             }

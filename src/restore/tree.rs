@@ -15,7 +15,7 @@ use crate::vault::seal::{self, SealError};
 use crate::vault::{Attested, Ledger};
 
 /// What was learned of a snapshot besides its entries.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct TreeInfo {
     /// The segments that entries name by number, with their stored sizes.
     pub segments: Vec<(SegmentRef, u64)>,
@@ -29,6 +29,8 @@ pub struct TreeInfo {
     pub failed: Vec<Failed>,
     /// Sealed objects that were read.
     pub objects_read: u64,
+    /// The runs whose manifests were read.
+    pub manifests: Vec<RunId>,
 }
 
 /// What a snapshot's state stands on.
@@ -138,13 +140,25 @@ pub fn read_tree(
     identities: &Identities,
     chain: &ChainName,
     run: RunId,
+    visit: impl FnMut(Entry) -> Result<(), RestoreError>,
+) -> Result<TreeInfo, RestoreError> {
+    read_history(ledger, identities, (chain, run), visit, |_| Ok(()))
+}
+
+/// Reads the state at a run, entry by entry in path order, and gives what only earlier states of its manifests have, too, in no
+/// order. Segments are numbered alike in both.
+pub fn read_history(
+    ledger: &Ledger,
+    identities: &Identities,
+    (chain, run): (&ChainName, RunId),
     mut visit: impl FnMut(Entry) -> Result<(), RestoreError>,
+    mut superseded: impl FnMut(Entry) -> Result<(), RestoreError>,
 ) -> Result<TreeInfo, RestoreError> {
     let Lineage { steps, objects, mut failed } = snapshot_of(ledger, chain, run)?;
     let mut table = Table { numbers: HashMap::new(), segments: Vec::new(), objects: &objects };
     let mut overlay: BTreeMap<String, Option<Entry>> = BTreeMap::new();
     let mut base = None;
-    let mut objects_read = 0;
+    let (mut objects_read, mut manifests) = (0, Vec::new());
     for step in &steps {
         let predicate = &step.statement.predicate;
         let Some(object) = predicate.objects.iter().find(|o| names::is_manifest(&o.name)) else {
@@ -161,6 +175,7 @@ pub fn read_tree(
             }
         };
         objects_read += 1;
+        manifests.push(predicate.run);
         if reader.header().run != predicate.run {
             failed.push(Failed::object(&object.name, "it is the manifest of another run"));
             continue;
@@ -175,11 +190,10 @@ pub fn read_tree(
             match reader.next_line() {
                 Ok(None) => break,
                 Ok(Some(Ok(Line::Entry(entry)))) => {
-                    overlay.insert(entry.path.clone(), Some(renumbered(entry, &renumber)));
+                    let before = overlay.insert(entry.path.clone(), Some(renumbered(entry, &renumber)));
+                    before.flatten().map_or(Ok(()), &mut superseded)?;
                 }
-                Ok(Some(Ok(Line::Deleted(path)))) => {
-                    overlay.insert(path, None);
-                }
+                Ok(Some(Ok(Line::Deleted(path)))) => overlay.insert(path, None).flatten().map_or(Ok(()), &mut superseded)?,
                 Ok(Some(Err(problem))) => failed.push(Failed::record(&problem.shown, Some(&object.name), problem.reason)),
                 Err(e) => {
                     failed.push(Failed::object(&object.name, with_causes(&e)));
@@ -218,8 +232,10 @@ pub fn read_tree(
                 newer.map_or(Ok(()), &mut give)?;
             }
             match overlay.next_if(|(path, _)| *path == entry.path) {
-                Some((_, Some(newer))) => give(newer)?,
-                Some((_, None)) => {}
+                Some((_, newer)) => {
+                    superseded(entry)?;
+                    newer.map_or(Ok(()), &mut give)?;
+                }
                 None => give(entry)?,
             }
         }
@@ -235,7 +251,7 @@ pub fn read_tree(
         .and_then(|s| s.statement.predicate.details::<SnapshotDetails>().ok())
         .and_then(|d| d.tree_sha256);
     let entries = tree.entries();
-    Ok(TreeInfo { segments: table.segments, entries, tree_sha256: tree.finish(), attested_tree, failed, objects_read })
+    Ok(TreeInfo { segments: table.segments, entries, tree_sha256: tree.finish(), attested_tree, failed, objects_read, manifests })
 }
 
 /// The segments of several manifests under one numbering; what no attestation names gets no size.

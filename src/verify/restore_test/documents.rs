@@ -1,12 +1,15 @@
 //! What restored records mean: they are read back from disk, parsed, and held to the catalog.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::ffi::OsStr;
+use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
-use std::io;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, readlinkat, statat, unlinkat};
 use serde_json::Value;
 
 use super::bench::{Bench, place};
@@ -71,11 +74,11 @@ impl Look<'_> {
         self.bench.problem(check, self.chain, self.run, None, Some(&entry.path), message);
     }
 
-    /// Looks at one restored entry.
-    pub fn at(&self, entry: &Entry) {
+    /// Looks at one restored entry, and takes it away: what is left at the end, nobody attested.
+    pub fn at(&self, entry: &Entry, here: &mut Here) {
         let tally = &self.bench.tally;
         tally.ran(Check::Records, 1);
-        let bytes = match self.on_disk(entry) {
+        let bytes = match here.take(self.dir, entry) {
             Ok(bytes) => bytes,
             Err(e) => return self.fail(Check::Records, entry, e.to_string()),
         };
@@ -99,54 +102,6 @@ impl Look<'_> {
         for (pattern, of) in &spec.references {
             self.refer(entry, spec, (pattern, of), &value);
         }
-    }
-
-    /// The bytes as they lie on disk, proved against the manifest; none of what is large or no file.
-    fn on_disk(&self, entry: &Entry) -> io::Result<Option<Vec<u8>>> {
-        let at = place(self.dir, &entry.path)?;
-        let stat = fs::symlink_metadata(&at)?;
-        let kind = stat.file_type();
-        let wrong = |what: &str| Err(io::Error::other(format!("what was restored is not {what}")));
-        let mut out = None;
-        match &entry.content {
-            Content::Dir if kind.is_dir() => {}
-            Content::Dir => return wrong("a directory"),
-            Content::Symlink { target } => {
-                let parts: Result<Vec<Vec<u8>>, _> = target
-                    .split('/')
-                    .map(|p| if matches!(p, "" | "." | "..") { Ok(p.into()) } else { path::decode_component(p) })
-                    .collect();
-                let wanted = parts.map_err(io::Error::other)?.join(&b'/');
-                if !kind.is_symlink() || std::os::unix::ffi::OsStrExt::as_bytes(fs::read_link(&at)?.as_os_str()) != wanted {
-                    return wrong("the link that its manifest names");
-                }
-            }
-            Content::File { sha256, size, .. } => {
-                if !kind.is_file() || stat.len() != *size {
-                    return wrong(&format!("a file of {size} bytes"));
-                }
-                let digest = if *size <= LARGE {
-                    let bytes = fs::read(&at)?;
-                    let digest = Sha256::of(&bytes);
-                    out = Some(bytes);
-                    digest
-                } else {
-                    let mut hashed = HashingReader::new(File::open(&at)?);
-                    io::copy(&mut hashed, &mut io::sink())?;
-                    hashed.finish().0
-                };
-                if digest != *sha256 {
-                    return wrong("of the bytes that its manifest names");
-                }
-            }
-        }
-        if entry.mode.is_some_and(|mode| stat.permissions().mode() & 0o7777 != mode) {
-            return wrong("of the mode that its manifest names");
-        }
-        if entry.mtime.is_some_and(|m| (stat.mtime(), stat.mtime_nsec()) != (m.seconds, i64::from(m.nanos))) {
-            return wrong("of the time that its manifest names");
-        }
-        Ok(out)
     }
 
     fn refer(&self, entry: &Entry, spec: &CollectionSpec, (pattern, of): (&Pattern, &Vec<String>), value: &Value) {
@@ -182,6 +137,93 @@ impl Look<'_> {
             }),
         }
     }
+}
+
+/// The directory that was looked into last: records of one directory follow one another.
+#[derive(Default)]
+pub struct Here(Option<(PathBuf, OwnedFd)>);
+
+impl Here {
+    /// The bytes as they lie on disk, proved against the manifest; none of what is large or no file. A file is removed.
+    fn take(&mut self, root: &Path, entry: &Entry) -> io::Result<Option<Vec<u8>>> {
+        let at = place(root, &entry.path)?;
+        let (Some(parent), Some(name)) = (at.parent(), at.file_name()) else { return Err(io::ErrorKind::NotFound.into()) };
+        if self.0.as_ref().is_none_or(|(path, _)| path != parent) {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            self.0 = Some((parent.to_owned(), openat(CWD, parent, flags, Mode::empty())?));
+        }
+        let Some((_, dir)) = &self.0 else { return Err(io::ErrorKind::NotFound.into()) };
+        let found = match &entry.content {
+            Content::Dir => return directory(dir, name, entry).map(|()| None),
+            Content::Symlink { target } => link(dir, name, entry, target).map(|()| None),
+            Content::File { sha256, size, .. } => file(dir, name, entry, (sha256, *size)),
+        };
+        // What is wrong was seen, too.
+        unlinkat(dir, name, AtFlags::empty())?;
+        found
+    }
+}
+
+fn wrong(what: &str) -> io::Error {
+    io::Error::other(format!("what was restored is not {what}"))
+}
+
+fn directory(dir: &OwnedFd, name: &OsStr, entry: &Entry) -> io::Result<()> {
+    let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+        return Err(wrong("a directory"));
+    }
+    // Its time is the one that it was left with only until something in it is taken away.
+    if entry.mode.is_some_and(|mode| stat.st_mode & 0o7777 != mode) { Err(wrong("of the mode that its manifest names")) } else { Ok(()) }
+}
+
+fn link(dir: &OwnedFd, name: &OsStr, entry: &Entry, target: &str) -> io::Result<()> {
+    let part = |p: &str| if matches!(p, "" | "." | "..") { Ok(p.into()) } else { path::decode_component(p) };
+    let wanted = target.split('/').map(part).collect::<Result<Vec<Vec<u8>>, _>>().map_err(io::Error::other)?.join(&b'/');
+    let found = readlinkat(dir, name, Vec::new()).map_err(|_| wrong("a link"))?;
+    let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    if found.as_bytes() != wanted {
+        return Err(wrong("the link that its manifest names"));
+    }
+    if entry.mtime.is_some_and(|m| (stat.st_mtime, stat.st_mtime_nsec as i64) != (m.seconds, i64::from(m.nanos))) {
+        return Err(wrong("of the time that its manifest names"));
+    }
+    Ok(())
+}
+
+fn file(dir: &OwnedFd, name: &OsStr, entry: &Entry, (sha256, size): (&Sha256, u64)) -> io::Result<Option<Vec<u8>>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = match openat(dir, name, flags, Mode::empty()) {
+        // What even its owner may not read was given its mode; as root it is read all the same.
+        Err(rustix::io::Errno::LOOP) => return Err(wrong("a file")),
+        other => File::from(other?),
+    };
+    let stat = opened.metadata()?;
+    if !stat.is_file() || stat.len() != size {
+        return Err(wrong(&format!("a file of {size} bytes")));
+    }
+    if entry.mode.is_some_and(|mode| stat.permissions().mode() & 0o7777 != mode) {
+        return Err(wrong("of the mode that its manifest names"));
+    }
+    if entry.mtime.is_some_and(|m| (stat.mtime(), stat.mtime_nsec()) != (m.seconds, i64::from(m.nanos))) {
+        return Err(wrong("of the time that its manifest names"));
+    }
+    let mut bytes = None;
+    let digest = if size <= LARGE {
+        let mut buffer = vec![0; usize::try_from(size).unwrap_or(0)];
+        (&opened).read_exact(&mut buffer)?;
+        let digest = Sha256::of(&buffer);
+        bytes = Some(buffer);
+        digest
+    } else {
+        let mut hashed = HashingReader::new(&opened);
+        io::copy(&mut hashed, &mut io::sink())?;
+        hashed.finish().0
+    };
+    if digest != *sha256 {
+        return Err(wrong("of the bytes that its manifest names"));
+    }
+    Ok(bytes)
 }
 
 /// Whether a document is what its collection's catalog says, and lies where its id says.

@@ -28,7 +28,20 @@ pub fn prove_history(snapshot: &Snapshot<'_>, plan: &Plan, proof: &mut Proof) ->
     let stands = |o: &&&ObjectRef| !snapshot.archived.contains(&o.name);
     let mut wanted = Sorter::new(bench.scratch.path(), SORT_BUDGET);
     let mut segments = Segments::new(snapshot.objects);
+    let read = plan.info.as_ref();
+    for entry in plan.superseded.entries() {
+        let entry = entry.map_err(|e| bench.scratch.error(e))?;
+        let table = |n: u32| read.and_then(|info| info.segments.get(n as usize)).map(|(segment, _)| segment);
+        want(plan, &entry, table, &mut wanted, &mut segments).map_err(|e| bench.scratch.error(e))?;
+    }
     for attested in &snapshot.unit.runs {
+        // Those of the recovery point were read when it was restored.
+        if read.is_some_and(|info| info.manifests.contains(&attested.statement.predicate.run)) {
+            let manifests = attested.statement.predicate.objects.iter().filter(|o| names::is_manifest(&o.name));
+            bench.tally.ran(Check::History, manifests.clone().count() as u64);
+            proof.opened.extend(manifests.map(|o| (o.sha256, o.size)));
+            continue;
+        }
         for object in attested.statement.predicate.objects.iter().filter(|o| names::is_manifest(&o.name) && stands(&o)) {
             proof.opened.insert(object.sha256, object.size);
             wants(snapshot, plan, attested, object, &mut wanted, &mut segments)?;
@@ -130,20 +143,27 @@ fn wants(
                 return Ok(());
             }
         };
-        let note = |segment: u32, member: &str, sha256: &Sha256, size: u64| {
-            let Some(segment) = header.segments.get(segment as usize) else { return Ok(()) };
-            if plan.proves(&segment.sha256, member, sha256) {
-                return Ok(());
-            }
-            segments.know(segment);
-            let mut key = segment.sha256.0.to_vec();
-            key.extend_from_slice(member.as_bytes());
-            key.extend_from_slice(&sha256.0);
-            let value = postcard::to_stdvec(&(&entry.path, size)).map_err(io::Error::other)?;
-            wanted.push(&key, &value)
-        };
-        each_member(&entry, note).map_err(|e| bench.scratch.error(e))?;
+        want(plan, &entry, |n| header.segments.get(n as usize), wanted, segments).map_err(|e| bench.scratch.error(e))?;
     }
+}
+
+/// Notes what an entry wants of which segment, unless restoring proves it.
+fn want<'s>(
+    plan: &Plan,
+    entry: &Entry,
+    table: impl Fn(u32) -> Option<&'s SegmentRef>,
+    wanted: &mut Sorter,
+    segments: &mut Segments,
+) -> io::Result<()> {
+    each_member(entry, |segment, member, sha256, size| {
+        let Some(segment) = table(segment).filter(|segment| !plan.proves(&segment.sha256, member, sha256)) else { return Ok(()) };
+        segments.know(segment);
+        let mut key = segment.sha256.0.to_vec();
+        key.extend_from_slice(member.as_bytes());
+        key.extend_from_slice(&sha256.0);
+        let value = postcard::to_stdvec(&(&entry.path, size)).map_err(io::Error::other)?;
+        wanted.push(&key, &value)
+    })
 }
 
 /// The segments of an epoch under numbers, with their sizes as attested.

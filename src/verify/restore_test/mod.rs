@@ -12,6 +12,7 @@ mod logs;
 mod plan;
 mod record;
 mod snapshot;
+mod spool;
 mod tally;
 
 use std::collections::{BTreeMap, HashMap, HashSet};

@@ -3,11 +3,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::path::Path;
 
 use super::documents::Known;
+use super::spool::Spool;
+use crate::restore::TreeInfo;
 use crate::store::Sha256;
 use crate::vault::attestation::{CollectionOutcome, SnapshotDetails};
-use crate::vault::manifest::{Content, Entry, Placement, SegmentRef};
+use crate::vault::manifest::{Content, Entry, Placement};
 
 /// What a file takes on disk besides its bytes, in bytes.
 const PER_FILE: u64 = 4096;
@@ -20,10 +24,10 @@ pub struct Plan {
     /// What documents are judged by.
     pub known: Known,
     budget: u64,
-    /// Each part's first path.
-    begins: Vec<String>,
+    /// Each part's first path, and how many entries it has.
+    begins: Vec<(String, usize)>,
     part_bytes: u64,
-    entries: u64,
+    count: u64,
     /// Prefix, collection, records.
     collections: Vec<(String, String, u64)>,
     /// What the entries need, first by the segment's number.
@@ -31,49 +35,49 @@ pub struct Plan {
     proved: Vec<Member>,
     opened: HashMap<Sha256, u64>,
     hasher: RandomState,
+    /// The entries.
+    pub entries: Spool,
+    /// What only earlier states of the same manifests have.
+    pub superseded: Spool,
+    /// What was learned besides; its segments are numbered as in both.
+    pub info: Option<TreeInfo>,
 }
 
 impl Plan {
     /// Of a snapshot whose collections have these prefixes; entries follow. A part has at most `budget` bytes, or one file.
-    pub fn new(budget: u64, prefixes: HashMap<String, String>, details: &SnapshotDetails) -> Self {
+    pub fn new(budget: u64, prefixes: HashMap<String, String>, details: &SnapshotDetails, scratch: &Path) -> io::Result<Self> {
         let complete = details.collections.iter().filter(|c| c.outcome == CollectionOutcome::Complete).map(|c| c.name.clone());
         let tenant = prefixes.values().any(|p| !p.is_empty());
         let mut collections: Vec<_> = prefixes.into_iter().map(|(name, prefix)| (prefix, name, 0)).collect();
         collections.sort();
-        Self {
-            known: Known::new(complete.collect(), tenant),
-            budget,
-            begins: Vec::new(),
-            part_bytes: 0,
-            entries: 0,
-            collections,
-            members: Vec::new(),
-            proved: Vec::new(),
-            opened: HashMap::new(),
-            hasher: RandomState::new(),
-        }
+        let known = Known::new(complete.collect(), tenant);
+        Ok(Self { known, budget, collections, ..Self::nothing(scratch)? })
     }
 
     /// Where nothing is restored.
-    pub fn nothing() -> Self {
-        Self {
+    pub fn nothing(scratch: &Path) -> io::Result<Self> {
+        Ok(Self {
             known: Known::new(HashSet::new(), false),
             budget: 0,
             begins: Vec::new(),
             part_bytes: 0,
-            entries: 0,
+            count: 0,
             collections: Vec::new(),
             members: Vec::new(),
             proved: Vec::new(),
             opened: HashMap::new(),
             hasher: RandomState::new(),
-        }
+            entries: Spool::new(scratch)?,
+            superseded: Spool::new(scratch)?,
+            info: None,
+        })
     }
 
     /// One more entry, in the order of paths.
-    pub fn add(&mut self, entry: &Entry) {
+    pub fn add(&mut self, entry: &Entry) -> io::Result<()> {
+        self.entries.add(entry)?;
         self.known.add(&entry.path);
-        self.entries += 1;
+        self.count += 1;
         // Folders of collections do not lie in one another.
         let at = self.collections.partition_point(|(prefix, ..)| prefix.as_str() <= entry.path.as_str());
         if let Some((_, _, count)) = self.collections[..at].last_mut().filter(|(prefix, ..)| entry.path.starts_with(prefix.as_str())) {
@@ -94,22 +98,27 @@ impl Plan {
         }
         let size = size + PER_FILE;
         if self.begins.is_empty() || self.part_bytes + size > self.budget {
-            self.begins.push(entry.path.clone());
+            self.begins.push((entry.path.clone(), 0));
             self.part_bytes = 0;
         }
+        self.begins.last_mut().into_iter().for_each(|(_, count)| *count += 1);
         self.part_bytes += size;
+        Ok(())
     }
 
-    /// Every entry was added; these are the segments by number, with their stored sizes.
-    pub fn finish(&mut self, segments: &[(SegmentRef, u64)]) {
+    /// Every entry was added.
+    pub fn finish(&mut self, info: TreeInfo) -> io::Result<()> {
         self.known.seal();
         let members = std::mem::take(&mut self.members);
         for (number, member) in members {
-            let Some((segment, size)) = segments.get(number as usize) else { continue };
+            let Some((segment, size)) = info.segments.get(number as usize) else { continue };
             self.opened.insert(segment.sha256, *size);
             self.proved.push(self.in_segment(&segment.sha256, member));
         }
         self.proved.sort_unstable();
+        self.info = Some(info);
+        self.entries.finish()?;
+        self.superseded.finish()
     }
 
     /// The segments that restoring opens, with their stored sizes.
@@ -130,9 +139,10 @@ impl Plan {
         self.hasher.hash_one((&segment.0, member))
     }
 
-    /// From which path to just before which other each part goes.
-    pub fn parts(&self) -> impl Iterator<Item = (&str, Option<String>)> {
-        self.begins.iter().enumerate().map(|(n, from)| (if n == 0 { "" } else { from.as_str() }, self.begins.get(n + 1).cloned()))
+    /// From which path to just before which other each part goes, and how many entries it has.
+    pub fn parts(&self) -> impl Iterator<Item = (&str, Option<&str>, usize)> {
+        let first = |n: usize| self.begins.get(n).map(|(path, _)| path.as_str());
+        self.begins.iter().enumerate().map(move |(n, (from, count))| (if n == 0 { "" } else { from.as_str() }, first(n + 1), *count))
     }
 
     /// Each count that is attested, with what is wrong with it.
@@ -142,7 +152,7 @@ impl Plan {
             let message = (attested != found).then(|| format!("{name}: {attested} records are attested, and {found} are there"));
             out.push((1, message));
         };
-        compare("the whole snapshot", details.entries, self.entries);
+        compare("the whole snapshot", details.entries, self.count);
         for attested in &details.collections {
             if let Some((_, name, found)) = self.collections.iter().find(|(_, name, _)| *name == attested.name) {
                 compare(name, attested.count, *found);

@@ -9,15 +9,16 @@ use std::time::Instant;
 
 use super::RestoreTestError;
 use super::bench::{Bench, Proof};
-use super::documents::{Known, Look};
+use super::documents::{Here, Known, Look};
 use super::draw::Unit;
 use super::history::prove_history;
 use super::plan::Plan;
+use super::spool::Spool;
 use super::tally::Check;
-use crate::restore::{Existing, FilesJob, Pick, RestoreError, TreeInfo, open_manifest, read_tree, restore_files};
+use crate::restore::{Existing, FilesJob, Pick, RestoreError, TreeInfo, open_manifest, read_history, restore_tree};
 use crate::vault::Attested;
 use crate::vault::attestation::{ObjectRef, SnapshotDetails};
-use crate::vault::manifest::{Content, Entry};
+use crate::vault::manifest::Entry;
 use crate::vault::names;
 
 /// Entries that are handed to a thread at once.
@@ -57,28 +58,37 @@ impl Snapshot<'_> {
         let (bench, job, predicate) = (self.bench, self.bench.job, &self.point.statement.predicate);
         let run = predicate.run;
         let begun = Instant::now();
-        let Ok(details) = predicate.details::<SnapshotDetails>() else { return Ok(Plan::nothing()) };
+        let Ok(details) = predicate.details::<SnapshotDetails>() else { return self.nothing() };
         // What lies in the archive tier is told, and not restored.
         let needs = |o: &&&ObjectRef| bench.writers.get(o.name.as_str()).is_some_and(|(_, run)| details.segments_from.contains(run));
         if self.objects.iter().filter(needs).any(|o| self.archived.contains(&o.name)) {
-            return Ok(Plan::nothing());
+            return self.nothing();
         }
-        let mut plan = Plan::new(job.disk_budget(bench.scratch.free()?), self.prefixes(&details)?, &details);
-        let info = self.read(|entry| {
-            plan.add(&entry);
-            Ok(())
-        })?;
-        plan.finish(&info.segments);
+        let budget = job.disk_budget(bench.scratch.free()?);
+        let plan = Plan::new(budget, self.prefixes(&details)?, &details, bench.scratch.path());
+        let mut plan = plan.map_err(|e| bench.scratch.error(e))?;
+        let spill = |source| RestoreError::Write { operation: "write a temporary file in", path: bench.scratch.path().to_owned(), source };
+        let mut superseded = Spool::new(bench.scratch.path()).map_err(spill)?;
+        let info = read_history(
+            &job.writer.ledger,
+            job.identities,
+            (self.unit.chain, run),
+            |entry| plan.add(&entry).map_err(spill),
+            |entry| superseded.add(&entry).map_err(spill),
+        )?;
+        plan.superseded = superseded;
+        plan.finish(info.clone()).map_err(spill)?;
+        let mut entries = plan.entries.entries();
+        let mut restored = plan.entries.entries();
         proof.opened.extend(plan.opened().iter().map(|(sha256, size)| (*sha256, *size)));
         proof.check_seconds += begun.elapsed().as_secs_f64();
         let before = bench.tally.problems();
-        // What cannot be read of the manifests each part would tell again.
         bench.lost(Check::Records, self.unit.chain, run, info.failed.clone());
-        for (from, to) in plan.parts() {
+        for (from, to, count) in plan.parts() {
             let dir = bench.scratch.part()?;
             let begun = Instant::now();
-            let pick = Pick::Range(from, to.as_deref());
-            let report = restore_files(&FilesJob {
+            let pick = Pick::Range(from, to);
+            let files = FilesJob {
                 ledger: &job.writer.ledger,
                 identities: job.identities,
                 chain: self.unit.chain,
@@ -90,6 +100,12 @@ impl Snapshot<'_> {
                 outside_links: true,
                 threads: job.threads,
                 monitor: job.monitor,
+            };
+            let report = restore_tree(&files, |visit| {
+                for entry in restored.by_ref().take(count) {
+                    visit(entry.map_err(spill)?)?;
+                }
+                Ok(TreeInfo { failed: Vec::new(), ..info.clone() })
             })?;
             proof.restore_seconds += begun.elapsed().as_secs_f64();
             proof.entries += report.entries;
@@ -97,9 +113,8 @@ impl Snapshot<'_> {
             let begun = Instant::now();
             let lost: HashSet<String> = report.failed.iter().filter_map(|f| f.path.clone()).collect();
             bench.tally.ran(Check::Records, lost.len() as u64);
-            let failed = report.failed.into_iter().filter(|f| !info.failed.contains(f)).collect();
-            bench.lost(Check::Records, self.unit.chain, run, failed);
-            self.look(&plan.known, dir.path(), pick, &lost)?;
+            bench.lost(Check::Records, self.unit.chain, run, report.failed);
+            self.look(&plan.known, dir.path(), entries.by_ref().take(count), &lost)?;
             dir.close().map_err(|e| bench.scratch.error(e))?;
             proof.check_seconds += begun.elapsed().as_secs_f64();
         }
@@ -118,11 +133,6 @@ impl Snapshot<'_> {
         Ok(plan)
     }
 
-    fn read(&self, visit: impl FnMut(Entry) -> Result<(), RestoreError>) -> Result<TreeInfo, RestoreError> {
-        let job = self.bench.job;
-        read_tree(&job.writer.ledger, job.identities, self.unit.chain, self.point.statement.predicate.run, visit)
-    }
-
     /// The prefix of each collection, as the manifest says it.
     fn prefixes(&self, details: &SnapshotDetails) -> Result<HashMap<String, String>, RestoreTestError> {
         let manifest = self.point.statement.predicate.objects.iter().find(|o| names::is_manifest(&o.name));
@@ -135,37 +145,46 @@ impl Snapshot<'_> {
         }
     }
 
+    fn nothing(&self) -> Result<Plan, RestoreTestError> {
+        Plan::nothing(self.bench.scratch.path()).map_err(|e| self.bench.scratch.error(e))
+    }
+
     /// Reads back what was restored, on several threads.
-    fn look(&self, known: &Known, dir: &Path, pick: Pick<'_>, lost: &HashSet<String>) -> Result<(), RestoreTestError> {
+    fn look(
+        &self,
+        known: &Known,
+        dir: &Path,
+        entries: impl Iterator<Item = io::Result<Entry>>,
+        lost: &HashSet<String>,
+    ) -> Result<(), RestoreTestError> {
         let run = self.point.statement.predicate.run;
         let look = Look { bench: self.bench, known, chain: self.unit.chain, run, dir };
         let (give, take) = crossbeam_channel::bounded::<Vec<Entry>>(4);
-        let mut expected = 0u64;
         thread::scope(|scope| {
             for _ in 0..self.bench.job.threads.max(1) {
-                let take = take.clone();
-                let look = &look;
-                scope.spawn(move || take.into_iter().flatten().for_each(|entry| look.at(&entry)));
+                let (take, look) = (take.clone(), &look);
+                scope.spawn(move || {
+                    let mut here = Here::default();
+                    take.into_iter().flatten().for_each(|entry| look.at(&entry, &mut here));
+                });
             }
             drop(take);
             let mut batch = Vec::with_capacity(BATCH);
-            let read = self.read(|entry| {
-                if pick.takes(&entry.path) && !lost.contains(&entry.path) {
-                    expected += u64::from(!matches!(entry.content, Content::Dir));
-                    batch.push(entry);
-                    if batch.len() == BATCH {
-                        _ = give.send(std::mem::replace(&mut batch, Vec::with_capacity(BATCH)));
-                    }
+            for entry in entries {
+                let entry = entry?;
+                batch.extend((!lost.contains(&entry.path)).then_some(entry));
+                if batch.len() >= BATCH {
+                    _ = give.send(std::mem::replace(&mut batch, Vec::with_capacity(BATCH)));
                 }
-                Ok(())
-            });
+            }
             _ = give.send(batch);
             drop(give);
-            read
-        })?;
-        let there = count(dir).map_err(|e| self.bench.scratch.error(e))?;
-        if there > expected {
-            let message = format!("{} files lie in the restored directory that no manifest names", there - expected);
+            io::Result::Ok(())
+        })
+        .map_err(|e| self.bench.scratch.error(e))?;
+        let left = count(dir).map_err(|e| self.bench.scratch.error(e))?;
+        if left > 0 {
+            let message = format!("{left} files lie in the restored directory that no manifest names");
             self.bench.problem(Check::Records, self.unit.chain, run, None, None, message);
         }
         Ok(())
