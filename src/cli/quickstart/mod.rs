@@ -131,6 +131,12 @@ pub fn run(context: &Context, args: &QuickstartArgs) -> Result<Exit, CliError> {
     proof.restored = proof.compared;
     story.say(format!("{GOOD}{} records of the tenant's own dump, each the same{GOOD:#}", grouped(proof.compared)));
 
+    story.title("The weekly test, by another hand: restored, read back, and what it means checked");
+    story.run(&["restore-test", "--identity", home::IDENTITY, "--no-live"], Exit::Done)?;
+
+    story.title("The monthly drill: a disaster in a stand-in, brought back from the vault alone");
+    story.run(&["drill", "--identity", home::IDENTITY], Exit::Done)?;
+
     story.title("One byte is flipped in a copy of the vault");
     home.clear("damaged")?;
     proof.damaged_object = damage::flip_a_byte(&home)?;

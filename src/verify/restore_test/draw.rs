@@ -54,6 +54,8 @@ impl Drawn {
 pub struct Unit<'a> {
     /// Their chain.
     pub chain: &'a ChainName,
+    /// Everything on it.
+    pub view: &'a ChainView,
     /// Those that did not fail, by number.
     pub runs: Vec<&'a Attested>,
     /// Stored bytes of what they attest.
@@ -98,7 +100,7 @@ pub fn units<'a>(chain: &'a ChainName, view: &'a ChainView, data: &[DataObject<'
         let own = || runs.iter().filter_map(|a| objects.get(&a.sequence())).flatten();
         let bytes = own().map(|o| o.object.size).sum();
         let covered = own().map(|o| tests.covered(o)).min().flatten();
-        Unit { chain, bytes, covered, runs }
+        Unit { chain, view, bytes, covered, runs }
     };
     // What is stored under no object has nothing to restore.
     by_period.into_values().map(unit).filter(|u| u.bytes > 0).collect()

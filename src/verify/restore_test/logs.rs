@@ -14,9 +14,9 @@ use super::tally::Check;
 use crate::restore::{LogObject, LogsJob, RestoreError, log_objects_of, read_log_object, restore_logs};
 use crate::source::import::{Pointers, event_key};
 use crate::store::Sha256;
-use crate::vault::attestation::{ExportDetails, Window};
+use crate::vault::Attested;
+use crate::vault::attestation::{ExportDetails, Outcome, Window};
 use crate::vault::names;
-use crate::vault::{Attested, ChainView};
 
 /// Memory for sorting, in bytes.
 const SORT_BUDGET: usize = 16 << 20;
@@ -25,6 +25,7 @@ const SORT_BUDGET: usize = 16 << 20;
 pub fn prove(bench: &Bench<'_>, unit: &Unit<'_>) -> Result<Proof, RestoreTestError> {
     let mut proof = Proof::default();
     let begun = Instant::now();
+    windows(bench, unit);
     let mut logs: Vec<(&Attested, Vec<LogObject>)> = Vec::new();
     for attested in &unit.runs {
         logs.push((attested, log_objects_of(attested)?));
@@ -263,23 +264,23 @@ fn read_back(mut input: impl BufRead, pointers: Option<&Pointers>) -> io::Result
     }
 }
 
-/// Holds the windows of a stream to one another: from what was sealed, not from what lies in it.
-pub fn windows(bench: &Bench<'_>, chain: &crate::vault::names::ChainName, view: &ChainView) {
-    let mut end: Option<Timestamp> = None;
-    for attested in view.attested.iter() {
-        let p = &attested.statement.predicate;
-        if p.outcome == crate::vault::attestation::Outcome::Failed {
-            continue;
-        }
-        let Some(window) = p.details::<ExportDetails>().ok().and_then(|d| d.window) else { continue };
+/// Holds each window of the unit to the one before it, which may lie in another unit.
+fn windows(bench: &Bench<'_>, unit: &Unit<'_>) {
+    let window = |a: &Attested| {
+        let p = &a.statement.predicate;
+        p.details::<ExportDetails>().ok().filter(|_| p.outcome != Outcome::Failed).and_then(|d| d.window)
+    };
+    let first = unit.view.attested.partition_point(|a| a.sequence() < unit.range().0);
+    let mut end = unit.view.attested[..first].iter().rev().find_map(window).map(|w| w.to);
+    for (attested, window) in unit.runs.iter().filter_map(|a| Some((a, window(a)?))) {
+        let (before, p) = (end.replace(window.to), &attested.statement.predicate);
         bench.tally.ran(Check::Windows, 1);
-        if let Some(end) = end.filter(|end| *end != window.from) {
+        if let Some(end) = before.filter(|end| *end != window.from) {
             let what = if window.from > end { "a hole" } else { "an overlap" };
             let message =
                 format!("there is {what} between {end}, where the window before ends, and {}, where this one begins", window.from);
-            bench.problem(Check::Windows, chain, p.run, None, None, message);
+            bench.problem(Check::Windows, unit.chain, p.run, None, None, message);
         }
-        end = Some(window.to);
     }
 }
 

@@ -260,7 +260,7 @@ pub fn restore_test(job: &TestJob<'_>, live: &[LiveSample<'_>]) -> Result<TestRe
     })
 }
 
-/// Whether a chain has all of its numbers, and a stream all of its time.
+/// Whether a chain has all of its numbers.
 fn whole(bench: &Bench<'_>, chain: &ChainName, view: &ChainView) {
     bench.tally.ran(Check::Chains, 1);
     if let Some(first) = view.missing.first() {
@@ -276,9 +276,6 @@ fn whole(bench: &Bench<'_>, chain: &ChainName, view: &ChainView) {
             path: None,
             message,
         });
-    }
-    if chain.stream().is_some() {
-        logs::windows(bench, chain, view);
     }
 }
 

@@ -18,7 +18,7 @@ use super::tally::Check;
 use crate::restore::{Existing, FilesJob, Pick, RestoreError, TreeInfo, open_manifest, read_history, restore_tree};
 use crate::vault::Attested;
 use crate::vault::attestation::{ObjectRef, SnapshotDetails};
-use crate::vault::manifest::Entry;
+use crate::vault::manifest::{Content, Entry};
 use crate::vault::names;
 
 /// Entries that are handed to a thread at once.
@@ -170,9 +170,15 @@ impl Snapshot<'_> {
             }
             drop(take);
             let mut batch = Vec::with_capacity(BATCH);
+            let mut here = Here::default();
             for entry in entries {
                 let entry = entry?;
-                batch.extend((!lost.contains(&entry.path)).then_some(entry));
+                // A directory is opened to its owner before anybody looks at what is in it.
+                match entry.content {
+                    _ if lost.contains(&entry.path) => {}
+                    Content::Dir => look.at(&entry, &mut here),
+                    _ => batch.push(entry),
+                }
                 if batch.len() >= BATCH {
                     _ = give.send(std::mem::replace(&mut batch, Vec::with_capacity(BATCH)));
                 }
