@@ -69,6 +69,34 @@ fn every_promised_field_is_there() {
         "run:r chain:s sequence:n stream:s from:t to:t events:n late_events:n read_bytes:n stored_bytes:n outcome:s duration_seconds:n",
     );
 
+    let test = &sandbox.json(&["restore-test", "--identity", "keys/identity-1.txt"], 0)[0];
+    has(
+        test,
+        "run:r chain:s sequence:n outcome:s checks:a tested:a covered_bytes:n coverage:n stored_bytes:n problems:a skipped:a notes:a still_good:a duration_seconds:n",
+    );
+    for check in test["checks"].as_array().unwrap() {
+        has(check, "name:s outcome:s count:n failed:n excused:n message:s");
+    }
+    let tested =
+        "chain:s run:r sequence:n drawn:s passed:b objects:n stored_bytes:n entries:n restored_bytes:n restore_seconds:n check_seconds:n";
+    test["tested"].as_array().unwrap().iter().for_each(|t| has(t, tested));
+    let status = &sandbox.json(&["status"], 0)[0];
+    has(
+        status,
+        "ok:b at:t rpo:a newest:a coverage:n covered_bytes:n stored_bytes:n availability:o restore_test:o restore_times:a next_review:o runbooks:a findings:a next:a",
+    );
+    has(&status["restore_test"], "run:r finished:t outcome:s failed_checks:a");
+    status["restore_times"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .for_each(|t| has(t, "class:s name:s entries:n stored_bytes:n estimated_seconds:n measurements:n measured:t"));
+    let estimate = &sandbox.json(&["restore", "files", "tree", "--estimate"], 0)[0];
+    has(
+        estimate,
+        "estimate:b chain:s class:s run:r source:s entries:n stored_bytes:n estimated_seconds:n measurements:n measured:t rehydration_seconds:n objective_seconds:n",
+    );
+
     let ls = sandbox.json(&["ls"], 0);
     for run in &ls {
         has(run, "run:r chain:s sequence:n kind:s outcome:s started:t finished:t objects:n stored_bytes:n lock_mode:s lock_until:t");

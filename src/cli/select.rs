@@ -120,7 +120,7 @@ pub fn snapshot_at(ledger: &Ledger, name: Option<&str>, at: Timestamp) -> Result
         p.details::<SnapshotDetails>().ok().filter(|_| counts).map(|d| d.captured)
     };
     // A run that dropped out may be attested later than one that began after it: so all of the chain is looked at.
-    let points = ledger.chain(chain)?.attested.into_iter().filter_map(|a| Some((point(&a)?, a)));
+    let points = ledger.chain_since(chain, u64::MAX)?.attested.into_iter().filter_map(|a| Some((point(&a)?, a)));
     let (mut found, mut first): (Option<(Timestamp, Attested)>, Option<Timestamp>) = (None, None);
     for (captured, attested) in points {
         first = Some(first.map_or(captured, |f: Timestamp| f.min(captured)));
