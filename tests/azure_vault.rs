@@ -15,6 +15,7 @@ use std::fs;
 use azure::{CONTAINERS, Cloud, four_containers};
 use blob::{BlobDouble, ContainerOptions, Damage, Fault, Kind, Options, Role};
 use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
 
 const IDENTITY: &str = "keys/identity-1.txt";
 
@@ -553,4 +554,31 @@ fn https_only_but_for_this_machine() {
     assert_eq!(ran.code, 2);
     assert!(ran.stderr.contains("does not belong into a policy") && !ran.stderr.contains("sig="), "{}", ran.stderr);
     let _: &BlobDouble = &cloud.double;
+}
+
+#[test]
+fn a_restore_test_skips_the_archive_tier_and_is_not_misled_by_what_was_put_over_an_object() {
+    let cloud = Cloud::new();
+    fill(&cloud, 10, "a");
+    cloud.json(&["snapshot"], 0);
+    let test = ["restore-test", "--identity", IDENTITY, "--key", "keys/tester.key"];
+    let whole = cloud.json(&test, 0).remove(0);
+    assert_eq!((&whole["outcome"], &whole["coverage"]), (&json!("complete"), &json!(1.0)), "{whole}");
+    // Another version over a segment changes nothing: the one that was attested is read.
+    let (container, segment) = cloud.find(&["segment-0000"]);
+    cloud.shadow(&format!("{container}/{segment}"));
+    assert_eq!(cloud.json(&test, 0)[0]["coverage"], 1.0);
+    // What lies in the archive tier is not lost, and not proved.
+    let half = Cloud::new();
+    fill(&half, 10, "a");
+    half.json(&["snapshot"], 0);
+    let (container, segment) = half.find(&["segment-0000"]);
+    assert_eq!(half.raw("PUT", &format!("{container}/{segment}"), "&comp=tier", &[("x-ms-access-tier", "Archive")], ""), 200);
+    let part = half.json(&test, 6).remove(0);
+    assert_eq!((&part["outcome"], &part["problems"]), (&json!("partial"), &json!([])), "{part}");
+    assert!(part["coverage"].as_f64().unwrap() < 1.0 && part["skipped"].to_string().contains("archive tier"), "{part}");
+    let status = half.json(&["status"], 0).remove(0);
+    assert!(status["findings"].as_array().unwrap().iter().any(|f| f["kind"] == "restore_test_partial"), "{status}");
+    let estimate = half.json(&["restore", "files", "tree", "--estimate"], 0).remove(0);
+    assert_eq!(estimate["rehydration_seconds"], 54_000, "{estimate}");
 }

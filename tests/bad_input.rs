@@ -83,22 +83,22 @@ const MISTAKES: [Mistake; 17] = [
     (
         "jobs: {}",
         "jobs:\n  n: { snapshot: [tree], schedule: \"0 2 * *\" }",
-        &["backstop.yaml:42:36: ", "4 fields", "second minute hour day month weekday"],
+        &["backstop.yaml:43:36: ", "4 fields", "second minute hour day month weekday"],
     ),
-    ("jobs: {}", "jobs:\n  n: { snapshot: [tree], schedule: \"0 0 25 * * *\" }", &["backstop.yaml:42:36: ", "not a schedule", "25"]),
+    ("jobs: {}", "jobs:\n  n: { snapshot: [tree], schedule: \"0 0 25 * * *\" }", &["backstop.yaml:43:36: ", "not a schedule", "25"]),
     (
         "jobs: {}",
         "jobs:\n  n: { snapshot: [treee], schedule: \"0 */5 * * * *\" }",
-        &["backstop.yaml:42:19: ", "no source \"treee\"", "did you mean `tree`?"],
+        &["backstop.yaml:43:19: ", "no source \"treee\"", "did you mean `tree`?"],
     ),
-    ("jobs: {}", "jobs:\n  n: { schedule: \"0 */5 * * * *\" }", &["backstop.yaml:42:", "0 actions", "`snapshot`"]),
+    ("jobs: {}", "jobs:\n  n: { schedule: \"0 */5 * * * *\" }", &["backstop.yaml:43:", "0 actions", "`snapshot`"]),
     (
         "jobs: {}",
         "jobs:\n  n: { drill: { comprehensive: true }, schedule: \"0 */5 * * * *\" }",
-        &["backstop.yaml:42:", "no comprehensive drills", "refused"],
+        &["backstop.yaml:43:", "no comprehensive drills", "refused"],
     ),
-    ("jobs: {}", "jobs: {}\njobs: {}", &["backstop.yaml:42:1: ", "duplicate"]),
-    ("jobs: {}", "jobs:\n\tx: 1", &["backstop.yaml:42:2: ", "tab"]),
+    ("jobs: {}", "jobs: {}\njobs: {}", &["backstop.yaml:43:1: ", "duplicate"]),
+    ("jobs: {}", "jobs:\n\tx: 1", &["backstop.yaml:43:2: ", "tab"]),
     ("@RECIPIENTS@", "", &["backstop.yaml:18:15: ", "no recipient"]),
     ("@RECIPIENTS@", "age1abc", &["backstop.yaml:18:16: ", "\"age1abc\" is not a native age recipient"]),
 ];
@@ -196,7 +196,7 @@ fn a_schedule_that_cannot_keep_the_rpo_is_refused_with_the_job_the_gap_and_the_c
         &sandbox,
         &["snapshot"],
         2,
-        &["backstop.yaml:42:42", "tree is captured by nightly", "RPO is 1h", "missed by 23 h", "add a delta job", "tree-delta:"],
+        &["backstop.yaml:43:42", "tree is captured by nightly", "RPO is 1h", "missed by 23 h", "add a delta job", "tree-delta:"],
     );
     let check = sandbox.backstop(&["policy", "check"]);
     assert_eq!(check.code, 2);

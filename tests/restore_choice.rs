@@ -205,6 +205,10 @@ fn a_restore_that_was_broken_off_goes_on_and_writes_only_what_is_missing() {
     }
     assert_eq!(fs::read_to_string(sandbox.path("elsewhere")).unwrap(), "{\"n\":6}", "nothing is written through a link");
     assert!(!out.join("06.json").is_symlink());
+    // What is not of the run is left, and told: the directory is not the state.
+    fs::write(out.join("foreign.txt"), "mine").unwrap();
+    let mixed = sandbox.json(&["restore", "files", "tree", "--to", "out", "--resume", "--identity", id], 0).remove(0);
+    assert_eq!((&mixed["foreign"], &mixed["tree_matches"]), (&json!(1), &Value::Null), "{mixed}");
     // Without saying so nothing is touched.
     assert_eq!(sandbox.backstop(&["restore", "files", "tree", "--to", "out", "--identity", id]).code, 2);
 }

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
-use super::context::{Context, threads};
+use super::context::{Context, leave_nothing_behind, threads};
 use super::exit::{CliError, Exit};
 use super::output::{BAD, DOUBT, FAINT, GOOD, Output, STRONG, at_second, grouped, shown};
 use super::select;
@@ -63,6 +63,7 @@ fn hold(context: &Context, args: &DrillArgs) -> Result<Exit, CliError> {
     let (writer, policy) = context.tester(args.key.as_deref())?;
     let identities = context.identities(&writer.ledger)?;
     let temporary = args.temporary.clone().unwrap_or_else(std::env::temp_dir);
+    leave_nothing_behind();
     let progress = context.output.monitor("drill");
     let report = drill(&DrillJob {
         writer: &writer,

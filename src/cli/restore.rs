@@ -186,7 +186,7 @@ fn files(context: &Context, args: &FilesArgs) -> Result<Exit, CliError> {
         estimate::keep(context, policy.as_ref(), class, report.entries, report.read_bytes, seconds);
     }
     output.json(&json!({
-        "run": predicate.run, "source": predicate.chain.source(), "entries": report.entries, "kept": report.kept, "restored_bytes": report.restored_bytes,
+        "run": predicate.run, "source": predicate.chain.source(), "entries": report.entries, "kept": report.kept, "foreign": report.foreign, "restored_bytes": report.restored_bytes,
         "tree_sha256": report.tree_sha256, "tree_matches": report.tree_matches, "failed": report.failed,
         "objects_read": report.objects_read, "duration_seconds": seconds,
     }));
@@ -200,6 +200,13 @@ fn files(context: &Context, args: &FilesArgs) -> Result<Exit, CliError> {
         _ if report.failed.is_empty() => "; every byte proved",
         _ => "",
     };
+    if report.foreign > 0 {
+        output.warn(format!(
+            "{} more files lie in {}, which are not of this run: the directory is not the state of the run",
+            grouped(report.foreign),
+            to.display()
+        ));
+    }
     if report.kept > 0 {
         output.say(format!("{} of them were there already, and are proved", grouped(report.kept)));
     }
@@ -240,8 +247,7 @@ fn estimate_files(
         return Err(CliError::new(Exit::Failed, format!("the attestation of {} cannot be read", predicate.run)));
     };
     let (entries, stored_bytes) = if only.is_empty() {
-        let lineage = snapshot_of(ledger, &predicate.chain, predicate.run)?;
-        (details.entries, lineage.needed(&details).map(|o| o.size).sum())
+        (details.entries, snapshot_of(ledger, &predicate.chain, predicate.run)?.stored_bytes)
     } else {
         let identities = context.identities(ledger)?;
         let seen = preview(ledger, &identities, (&predicate.chain, predicate.run), Pick::fitting(only), |_, _| {})?;

@@ -7,7 +7,7 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::context::{Context, threads};
+use super::context::{Context, leave_nothing_behind, threads};
 use super::exit::{CliError, Exit};
 use super::output::{BAD, DOUBT, FAINT, GOOD, Output, STRONG, at_second, grouped, human_bytes, shown};
 use super::snapshot::open_tenant;
@@ -29,8 +29,8 @@ pub struct RestoreTestArgs {
     /// Where it is restored to, below a fresh directory; the system's temporary directory unless said
     #[arg(long, value_name = "DIR")]
     temporary: Option<PathBuf>,
-    /// At most so many bytes lie there at once (10M, 2G); half of what is free unless said
-    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    /// At most so many bytes lie there at once (10M, 2G); half of what is free unless said; a larger file lies there alone
+    #[arg(long, value_name = "BYTES", value_parser = disk)]
     disk: Option<u64>,
     /// At most so many stored bytes of older recovery points; as many as coverage needs unless said
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
@@ -40,9 +40,14 @@ pub struct RestoreTestArgs {
     no_live: bool,
 }
 
+fn disk(text: &str) -> Result<u64, String> {
+    let value = bytes(text)?;
+    if value < 1 << 20 { Err("less than 1.1M is too little to restore anything into".into()) } else { Ok(value) }
+}
+
 /// Reads `500`, `10M`, `2G`.
 fn bytes(text: &str) -> Result<u64, String> {
-    let units = [("k", 1_000), ("M", 1_000_000), ("G", 1_000_000_000), ("T", 1_000_000_000_000)];
+    let units = [("k", 1_000), ("K", 1_000), ("M", 1_000_000), ("G", 1_000_000_000), ("T", 1_000_000_000_000)];
     let (number, unit) = units.iter().find_map(|(letter, n)| Some((text.strip_suffix(letter)?, *n))).unwrap_or((text, 1u64));
     let value = number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit)).filter(|n| *n > 0);
     value.ok_or_else(|| format!("{text:?} is no size: write 500, 10M or 2G"))
@@ -53,6 +58,7 @@ pub fn run(context: &Context, args: &RestoreTestArgs) -> Result<Exit, CliError> 
     let (writer, policy) = context.tester(args.key.as_deref())?;
     let identities = context.identities(&writer.ledger)?;
     let temporary = args.temporary.clone().unwrap_or_else(std::env::temp_dir);
+    leave_nothing_behind();
     let jobs = policy.policy.jobs.values().filter_map(|job| job.value.restore_test.as_ref());
     let outside: Vec<String> = jobs.flat_map(|test| test.outside.iter().cloned()).collect();
     let progress = Arc::new(context.output.monitor("testing"));
@@ -88,12 +94,18 @@ pub fn run(context: &Context, args: &RestoreTestArgs) -> Result<Exit, CliError> 
     let report = report?;
     tell(context.output, &report, begun.elapsed().as_secs_f64());
     match report.error {
+        // Damage weighs more than what else stood in the way.
+        Some(error) if !report.problems.is_empty() => {
+            context.output.error(&error.into());
+            Ok(Exit::Damage)
+        }
         Some(error) => Err(error.into()),
         None if !report.problems.is_empty() => Ok(Exit::Damage),
         None if !report.cannot_open.is_empty() => {
             let recipients = writer.ledger.trust().recipients().join(", ");
-            let chains: Vec<&str> = report.cannot_open.iter().map(|c| c.as_str()).collect();
-            Err(CliError::new(Exit::Usage, format!("none of the identities opens what was drawn of {}", chains.join(", ")))
+            let mut chains: Vec<&str> = report.cannot_open.iter().map(|c| c.as_str()).collect();
+            chains.dedup();
+            Err(CliError::new(Exit::Failed, format!("none of the identities opens what was drawn of {}", chains.join(", ")))
                 .hint(format!("give the identity of one of these recipients with --identity FILE or BACKSTOP_IDENTITY: {recipients}")))
         }
         None if !report.skipped.is_empty() => Ok(Exit::Partial),

@@ -131,9 +131,11 @@ pub fn until_interrupted() -> Result<(), CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(fail)?;
     runtime.block_on(async {
         let mut end = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(fail)?;
+        let mut hang_up = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).map_err(fail)?;
         tokio::select! {
             done = tokio::signal::ctrl_c() => done.map_err(fail),
             _ = end.recv() => Ok(()),
+            _ = hang_up.recv() => Ok(()),
         }
     })
 }

@@ -47,7 +47,7 @@ pub fn run(context: &Context) -> Result<Exit, CliError> {
         "next": next.iter().map(|(job, at)| json!({ "job": job, "at": at })).collect::<Vec<_>>(),
     }));
     people(context, &status, &objectives, &next);
-    let damaged = status.findings.iter().any(|f| f.kind == "missing_attestation");
+    let damaged = status.findings.iter().any(|f| matches!(f.kind, "missing_attestation" | "damaged_attestation"));
     Ok(match (damaged, status.ok) {
         (true, _) => Exit::Damage,
         (false, false) => Exit::ObjectiveMissed,
@@ -149,11 +149,14 @@ fn people(context: &Context, status: &Status, objectives: &Objectives<'_>, next:
         }
         None => output.say("no drill was ever attested"),
     }
-    output.say(format!(
-        "{:.1} % of {} was restored and checked within 90 days",
-        100.0 * status.coverage.share(),
-        human_bytes(status.coverage.stored_bytes)
-    ));
+    match status.coverage.stored_bytes {
+        0 => output.say("nothing is stored that could be restored"),
+        stored => output.say(format!(
+            "{:.1} % of {} was restored and checked within 90 days",
+            100.0 * status.coverage.share(),
+            human_bytes(stored)
+        )),
+    }
     if let Some(review) = &status.next_review {
         output.say(format!("{FAINT}first lock ends {}: {} of {}{FAINT:#}", at_second(review.at), review.period, review.chain));
     }

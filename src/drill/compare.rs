@@ -49,8 +49,15 @@ impl Truth {
         out
     }
 
-    /// Whether everything is as it was, and nothing else is there.
-    pub fn judge(&self, stand_in: &StandIn, added: &HashSet<Key>, checks: &mut Vec<CheckRecord>, problems: &mut Vec<String>) {
+    /// Whether everything is as it was, as many records as are attested, and nothing else is there.
+    pub fn judge(
+        &self,
+        stand_in: &StandIn,
+        added: &HashSet<Key>,
+        expected: u64,
+        checks: &mut Vec<CheckRecord>,
+        problems: &mut Vec<String>,
+    ) {
         let (mut there, mut wrong, mut more) = (0u64, BTreeSet::new(), BTreeSet::new());
         stand_in.records(|collection, id, value| {
             let key = (collection.to_owned(), id.to_owned());
@@ -60,8 +67,9 @@ impl Truth {
                 None => _ = more.insert(format!("stays_gone: {collection} {id} was not there before")),
             }
         });
-        let lost = self.0.len() as u64 - there - wrong.len() as u64;
-        checks.push(check("brought_back", self.0.len() as u64, lost + wrong.len() as u64));
+        let all = expected.max(self.0.len() as u64);
+        let lost = all - there - wrong.len() as u64;
+        checks.push(check("brought_back", all, lost + wrong.len() as u64));
         checks.push(check("stays_gone", (added.len() as u64).max(more.len() as u64), more.len() as u64));
         if lost > 0 {
             problems.push(format!("brought_back: {lost} records are missing"));
@@ -160,7 +168,7 @@ mod tests {
         stand_in.events("audits").insert([1; 16], [2; 16]);
         change(&mut stand_in);
         let (mut checks, mut problems) = (Vec::new(), Vec::new());
-        truth.judge(&stand_in, &HashSet::new(), &mut checks, &mut problems);
+        truth.judge(&stand_in, &HashSet::new(), 3, &mut checks, &mut problems);
         judge_events(&mut stand_in, &lost, &mut checks, &mut problems);
         (checks.into_iter().filter(|c| c.outcome == "failed").map(|c| c.name).collect(), problems)
     }

@@ -18,7 +18,7 @@ use crate::source::catalog::{Catalog, CollectionSpec, Plane};
 use crate::source::import::{Pointers, event_key};
 use crate::store::Sha256;
 use crate::vault::Attested;
-use crate::vault::attestation::{CheckRecord, DrillRpo, DrillSource, DrillStream, ExportDetails};
+use crate::vault::attestation::{CheckRecord, DrillRpo, DrillSource, DrillStream, ExportDetails, SnapshotDetails};
 use crate::vault::names::period_folder;
 
 /// So much of each stream is brought back.
@@ -122,6 +122,13 @@ impl Material {
             }
         }
         Ok(())
+    }
+
+    /// How many documents of tenants are attested.
+    pub fn expected(&self) -> u64 {
+        let details = self.0.iter().filter_map(|(_, attested, ..)| attested.statement.predicate.details::<SnapshotDetails>().ok());
+        let known = |name: &str| Catalog::all().collection(name).is_some();
+        details.flat_map(|d| d.collections).filter(|c| known(&c.name)).map(|c| c.count).sum()
     }
 
     /// Loads a stand-in with all of it.

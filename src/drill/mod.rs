@@ -15,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::objective::{Subject, newest_at, points};
 use crate::observe::Monitor;
-use crate::restore::RestoreError;
+use crate::restore::{RestoreError, Scratch};
 use crate::sample::{SampleError, StandIn};
 use crate::store::StoreError;
 use crate::vault::attestation::{CheckRecord, DrillDetails, DrillRpo, Kind, Outcome};
@@ -111,13 +111,16 @@ pub fn drill(job: &DrillJob<'_>) -> Result<DrillReport, DrillError> {
     let mut watch = Watch::start(struck);
     // The disaster strikes now; staging what it strikes takes time that no real one would.
     let scratch = |source| DrillError::Scratch { path: job.temporary.to_owned(), source };
-    let dir = tempfile::Builder::new().prefix("backstop-drill-").tempdir_in(job.temporary).map_err(scratch)?;
+    let dir = Scratch::new(job.temporary).map_err(scratch)?;
     let staged = dir.path().join("staged");
     let mut stand_in = StandIn::new(struck, struck.as_second().unsigned_abs());
-    Material::fetch(job, &select(job, struck)?, &staged)?.load(job, &mut stand_in)?;
-    std::fs::remove_dir_all(&staged).map_err(scratch)?;
+    let material = Material::fetch(job, &select(job, struck)?, &staged)?;
+    material.load(job, &mut stand_in)?;
+    dir.clear(&staged).map_err(scratch)?;
     let truth = Truth::of(&stand_in);
-    if truth.is_empty() {
+    // Where everything is lost, that is what the drill finds.
+    let expected = material.expected();
+    if truth.is_empty() && expected == 0 {
         return Err(DrillError::NothingYet);
     }
     watch.step("stage", false);
@@ -146,11 +149,11 @@ pub fn drill(job: &DrillJob<'_>) -> Result<DrillReport, DrillError> {
     watch.step("apply logs", true);
     let (mut checks, mut problems) = (Vec::new(), Vec::new());
     material.judge(&mut checks, &mut problems);
-    truth.judge(&stand_in, &added, &mut checks, &mut problems);
+    truth.judge(&stand_in, &added, expected, &mut checks, &mut problems);
     compare::judge_events(&mut stand_in, &lost_events, &mut checks, &mut problems);
     watch.step("validate", true);
     let validated = watch.now();
-    dir.close().map_err(scratch)?;
+    drop(dir);
     watch.step("clean_up", false);
 
     let rpo: Vec<DrillRpo> = selected.iter().map(|s| s.rpo(struck, job.rpo)).collect();

@@ -46,7 +46,8 @@ pub struct Tests(Vec<Test>);
 struct Test {
     at: Timestamp,
     ranges: HashMap<ChainName, Vec<(u64, u64)>>,
-    not_covered: HashSet<Sha256>,
+    /// Those that failed their checks are told apart: somebody may have mended them.
+    not_covered: HashMap<Sha256, bool>,
 }
 
 impl Test {
@@ -56,7 +57,7 @@ impl Test {
             ranges.entry(range.chain.clone()).or_default().push((range.from, range.to));
         }
         ranges.values_mut().for_each(|list| list.sort_unstable());
-        Self { at, ranges, not_covered: details.not_covered.iter().map(|n| n.sha256).collect() }
+        Self { at, ranges, not_covered: details.not_covered.iter().map(|n| (n.sha256, n.reason == "failed")).collect() }
     }
 
     fn tried(&self, chain: &ChainName, sequence: u64) -> bool {
@@ -64,6 +65,17 @@ impl Test {
         let before = list.partition_point(|(from, _)| *from <= sequence);
         list[..before].last().is_some_and(|(_, to)| sequence <= *to)
     }
+}
+
+/// How far each chain reached when it was tested, by all tests that were ever attested.
+pub fn tested_heads(view: &ChainView) -> HashMap<ChainName, u64> {
+    let mut out: HashMap<ChainName, u64> = HashMap::new();
+    let tests = view.attested.iter().filter(|a| a.statement.kind == Kind::RestoreTest);
+    for range in tests.filter_map(|a| a.statement.predicate.details::<RestoreTestDetails>().ok()).flat_map(|d| d.covered) {
+        let head = out.entry(range.chain).or_default();
+        *head = (*head).max(range.to);
+    }
+    out
 }
 
 impl Tests {
@@ -88,11 +100,22 @@ impl Tests {
         self.0.iter().map(|t| t.at).max()
     }
 
+    /// When a test last tried an object, whatever came of it.
+    pub fn tried(&self, object: &DataObject<'_>) -> Option<Timestamp> {
+        self.0.iter().rev().find(|t| t.tried(object.chain, object.sequence)).map(|t| t.at)
+    }
+
+    /// Whether the newest test that tried an object found it wrong.
+    pub fn failed(&self, object: &DataObject<'_>) -> bool {
+        let newest = self.0.iter().rev().find(|t| t.tried(object.chain, object.sequence));
+        newest.is_some_and(|t| t.not_covered.get(&object.object.sha256) == Some(&true))
+    }
+
     /// When an object was last restored and checked. The newest test that tried it decides: what it found damaged is not
     /// covered, whatever was so before.
     pub fn covered(&self, object: &DataObject<'_>) -> Option<Timestamp> {
         let newest = self.0.iter().rev().find(|t| t.tried(object.chain, object.sequence))?;
-        (!newest.not_covered.contains(&object.object.sha256)).then_some(newest.at)
+        (!newest.not_covered.contains_key(&object.object.sha256)).then_some(newest.at)
     }
 }
 

@@ -241,9 +241,19 @@ pub fn status(
     let test_chain = ChainName::restore_test();
     let test_view = ledger.chain_since(&test_chain, u64::MAX)?;
     let tests = Tests::of(&test_view, now);
-    let data: Vec<DataObject<'_>> = all
-        .iter()
-        .flat_map(|s| data_objects(&s.subject.chain, &s.view))
+    // What the policy names no more is stored all the same.
+    let mut others = Vec::new();
+    for chain in ledger.chains()? {
+        let data = chain.source().is_some() || chain.stream().is_some();
+        if data && subjects.iter().all(|s| s.chain != chain) {
+            let view = ledger.chain_since(&chain, u64::MAX)?;
+            others.push((chain, view));
+        }
+    }
+    let named = all.iter().map(|s| (&s.subject.chain, &s.view));
+    let data: Vec<DataObject<'_>> = named
+        .chain(others.iter().map(|(chain, view)| (chain, view)))
+        .flat_map(|(chain, view)| data_objects(chain, view))
         .filter(|o| ledger.disposal_of(&o.object.name, &o.object.sha256).is_none())
         .collect();
     let mut findings: Vec<Finding> = all.iter().flat_map(|s| look(s, now, objectives.rpo)).collect();
@@ -259,7 +269,8 @@ pub fn status(
     findings.extend(look_at_tests(&test_chain, last.as_ref(), founded, objectives, now));
     let drill_chain = ChainName::drill();
     let is_drill = |a: &Attested| a.statement.kind == Kind::Drill;
-    let drill = ledger.chain_until(&drill_chain, is_drill)?.attested.iter().rev().find(|a| is_drill(a)).and_then(last_drill);
+    let drill_view = ledger.chain_since(&drill_chain, u64::MAX)?;
+    let drill = drill_view.attested.iter().rev().find(|a| is_drill(a)).and_then(last_drill);
     findings.extend(look_at_drills(&drill_chain, drill.as_ref(), founded, objectives, now));
     let class = |chain: &ChainName| subjects.iter().find(|s| s.chain == *chain).map_or_else(|| super::class_of(chain, None), |s| s.class);
     let mut measured = measured_by_tests(&test_view, class);
@@ -274,9 +285,23 @@ pub fn status(
         );
         findings.push(Finding { severity: Severity::Error, kind: "rto_out_of_reach", chain: test_chain, message });
     }
-    let missed = days_30.is_some_and(|a| a.percent < objectives.availability);
+    for (chain, view) in [(ChainName::restore_test(), &test_view), (drill_chain, &drill_view)] {
+        let lost = view.missing.len() + view.voids.len() + view.attested.iter().filter(|a| a.from_bundle).count();
+        if lost > 0 {
+            let message = format!("{lost} of its attestations are missing or damaged: `backstop verify` names them");
+            findings.push(Finding { severity: Severity::Error, kind: "missing_attestation", chain, message });
+        }
+    }
+    if let Some(a) = days_30.filter(|a| a.percent < objectives.availability) {
+        let beyond = spoken(SignedDuration::from_secs(a.beyond_seconds));
+        let message = format!(
+            "available {:.3} % of the last 30 days; the objective is {} %: {beyond} beyond an RPO",
+            a.percent, objectives.availability
+        );
+        findings.push(Finding { severity: Severity::Error, kind: "availability_missed", chain: ChainName::vault(), message });
+    }
     Ok(Status {
-        ok: !missed && findings.iter().all(|f| f.severity != Severity::Error),
+        ok: findings.iter().all(|f| f.severity != Severity::Error),
         at: now,
         rpo: all.iter().map(|s| rpo(s, now, objectives.rpo)).collect(),
         newest: all.iter().filter_map(|s| newest(s, &tests, now)).collect(),
@@ -309,6 +334,11 @@ fn look(s: &Standing<'_>, now: Timestamp, objective: SignedDuration) -> Vec<Find
     if !s.view.missing.is_empty() {
         let message = format!("{} of its attestations are missing: `backstop verify` names them", s.view.missing.len());
         out.push(finding(Severity::Error, "missing_attestation", message));
+    }
+    let salvaged = s.view.attested.iter().filter(|a| a.from_bundle).count();
+    if salvaged > 0 {
+        let message = format!("the store's copies of {salvaged} of its attestations are missing or damaged: `backstop verify` names them");
+        out.push(finding(Severity::Error, "damaged_attestation", message));
     }
     if !s.view.voids.is_empty() {
         let message = format!("{} of its numbers are void: `backstop verify` names them", s.view.voids.len());
@@ -367,16 +397,14 @@ fn look_at_tests(
         let message = format!("the restore test {} failed: {what}; `backstop show {}` tells more", last.run, last.run);
         return finding(Severity::Error, "restore_test_failed", message);
     }
-    let due = (objectives.due)(Kind::RestoreTest, last.map(|l| l.finished).or(founded)?)?;
-    if now.duration_since(due) > LATE {
+    let due = last.map(|l| l.finished).or(founded).and_then(|after| (objectives.due)(Kind::RestoreTest, after));
+    if let Some(due) = due.filter(|due| now.duration_since(*due) > LATE) {
         let message = format!("a restore test was due at {due}, and none was attested since");
         return finding(Severity::Error, "restore_test_missed", message);
     }
-    if let Some(last) = last.filter(|l| l.outcome == Outcome::Partial) {
-        let message = format!("the restore test {} could not restore everything that it drew", last.run);
-        return finding(Severity::Warning, "restore_test_partial", message);
-    }
-    None
+    let partial = last.filter(|l| l.outcome == Outcome::Partial)?;
+    let message = format!("the restore test {} could not restore everything that it drew", partial.run);
+    finding(Severity::Warning, "restore_test_partial", message)
 }
 
 fn last_drill(attested: &Attested) -> Option<LastDrill> {

@@ -335,10 +335,6 @@ pub struct RestoreTestPolicy {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DrillPolicy {
-    /// What is practised; the first scenario unless said.
-    #[serde(default)]
-    #[schemars(with = "Option<String>")]
-    pub scenario: Option<Spanned<String>>,
     /// Another scenario each time.
     #[serde(default)]
     pub rotate: bool,

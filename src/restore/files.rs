@@ -100,6 +100,8 @@ pub struct FilesReport {
     pub tree_sha256: Option<Sha256>,
     /// Whether that digest is the attested one.
     pub tree_matches: Option<bool>,
+    /// Files and links that lie in the target and are not of what was restored; counted only where something may be there.
+    pub foreign: u64,
     /// What could not be restored.
     pub failed: Vec<Failed>,
     /// Sealed objects that were opened.
@@ -185,12 +187,13 @@ impl Run<'_> {
         let (mut at, mut index) = (0u64, Vec::new());
         let (mut dirs, mut links, mut large) = (Vec::new(), Vec::new(), Vec::new());
         let mut last = LastParent::default();
-        let mut matched = 0u64;
+        let (mut matched, mut leaves) = (0u64, 0u64);
         let info = read(&mut |entry| {
             if !job.pick.takes(&entry.path) {
                 return Ok(());
             }
             matched += 1;
+            leaves += u64::from(!matches!(entry.content, Content::Dir));
             if job.existing == Existing::Resume && self.there(&entry, &mut last) {
                 return Ok(());
             }
@@ -238,9 +241,13 @@ impl Run<'_> {
             }
         }
         drop(failed_spool);
+        let foreign = match job.existing {
+            Existing::Refuse => 0,
+            _ => count(job.to).map_err(self.write_error("list"))?.saturating_sub(leaves),
+        };
         let mut failed = self.failed.into_inner().unwrap_or_default();
         failed.sort_by(|a, b| a.path.cmp(&b.path));
-        let whole = matches!(job.pick, Pick::All) && failed.is_empty() && manifests_whole;
+        let whole = matches!(job.pick, Pick::All) && failed.is_empty() && manifests_whole && foreign == 0;
         let matches = whole.then_some(info.attested_tree == Some(info.tree_sha256));
         if matches == Some(false) {
             let message = "the restored state's digest is not the attested one: a manifest is not what was attested".to_owned();
@@ -252,6 +259,7 @@ impl Run<'_> {
             restored_bytes: self.bytes.into_inner(),
             tree_sha256: whole.then_some(info.tree_sha256),
             tree_matches: matches,
+            foreign,
             failed,
             objects_read: self.objects.into_inner(),
             read_bytes: self.read_bytes.into_inner(),
@@ -274,9 +282,9 @@ impl Run<'_> {
 
     fn begin_large(&self, entries: Vec<Entry>) -> Vec<LargeFile> {
         let mut out = Vec::new();
-        for (number, entry) in entries.into_iter().enumerate() {
+        for entry in entries {
             let Content::File { size, .. } = entry.content else { continue };
-            let begun = Target::of(&entry.path).map_err(io::Error::other).and_then(|t| self.place.begin_large(&t, number, size));
+            let begun = Target::of(&entry.path).map_err(io::Error::other).and_then(|t| self.place.begin_large(&t, size));
             match begun {
                 Ok(file) => out.push(LargeFile { entry, file, broken: Mutex::new(false) }),
                 Err(e) => self.fail(Failed::record(&entry.path, None, e.to_string())),
@@ -472,6 +480,16 @@ impl Run<'_> {
             self.fail(Failed::record(&entry.path, None, message));
         }
     }
+}
+
+/// How many files and links lie below a directory.
+fn count(dir: &Path) -> io::Result<u64> {
+    let mut sum = 0;
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        sum += if entry.file_type()?.is_dir() { count(&entry.path())? } else { 1 };
+    }
+    Ok(sum)
 }
 
 struct ReadAt<'a> {

@@ -11,6 +11,7 @@ mod find;
 mod logs;
 mod members;
 mod place;
+mod scratch;
 mod thaw;
 mod tree;
 mod walk;
@@ -28,6 +29,7 @@ pub use files::{Existing, FilesJob, FilesReport, Pick, restore_files, restore_tr
 pub use find::{FindReport, Found, Preview, find, preview};
 pub use logs::{LogDisposal, LogObject, LogsJob, LogsReport, known_at, log_objects, log_objects_of, read_log_object, restore_logs};
 pub use members::{Members, Wanted, unpack_segment};
+pub use scratch::{Scratch, clear_scratch};
 pub use thaw::Thaw;
 pub use tree::{Lineage, TreeInfo, open_manifest, read_history, read_tree, snapshot_of};
 pub use walk::{Stopped, Walk};

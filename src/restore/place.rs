@@ -172,9 +172,11 @@ impl Place {
     }
 
     /// Begins a large file under a temporary name.
-    pub fn begin_large(&self, target: &Target, number: usize, size: u64) -> io::Result<Large> {
+    ///
+    /// The same file always has the same: a restore that goes on takes the place of one that was broken off.
+    pub fn begin_large(&self, target: &Target, size: u64) -> io::Result<Large> {
         let parent = self.directory(&target.parent)?;
-        let temporary = format!(".backstop-part-{number}").into_bytes();
+        let temporary = format!(".backstop-part-{}", &Sha256::of(&target.name).to_string()[..24]).into_bytes();
         self.make_way(&parent, &temporary)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = File::from(rustix::fs::openat(&parent, &temporary[..], flags, Mode::from_raw_mode(0o600))?);

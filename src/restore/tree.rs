@@ -41,14 +41,8 @@ pub struct Lineage {
     pub objects: HashMap<Sha256, ObjectRef>,
     /// Attestations that are missing.
     pub failed: Vec<Failed>,
-}
-
-impl Lineage {
-    /// The objects of the runs that the state needs.
-    pub fn needed(&self, details: &SnapshotDetails) -> impl Iterator<Item = &ObjectRef> {
-        let folders: HashSet<RunId> = details.segments_from.iter().copied().collect();
-        self.objects.values().filter(move |o| names::run_of(&o.name).is_some_and(|run| folders.contains(&run)))
-    }
+    /// Stored bytes of the runs that the state needs.
+    pub stored_bytes: u64,
 }
 
 /// The attestations that a snapshot's state needs: from its base to itself.
@@ -96,15 +90,17 @@ pub fn snapshot_of(ledger: &Ledger, chain: &ChainName, run: RunId) -> Result<Lin
     steps.reverse();
     // Destroyed is not lost. What a disposition names and still stands restores all the same.
     let needed = needs(&target.statement);
-    let needed = by_run.iter().filter(|(run, _)| needed.contains(run)).map(|(_, a)| a);
-    for object in needed.flat_map(|a| &a.statement.predicate.objects) {
+    let needed: Vec<&&Attested> = by_run.iter().filter(|(run, _)| needed.contains(run)).map(|(_, a)| a).collect();
+    let data = needed.iter().flat_map(|a| &a.statement.predicate.objects).filter(|o| names::period_folder(&o.name).is_some());
+    let stored_bytes = data.map(|o| o.size).sum();
+    for object in needed.into_iter().flat_map(|a| &a.statement.predicate.objects) {
         if let Some(disposal) = ledger.disposal_of(&object.name, &object.sha256)
             && ledger.store().head(&object.name)?.is_none()
         {
             return Err(RestoreError::disposed(format!("the run {run}"), disposal));
         }
     }
-    Ok(Lineage { steps, objects, failed })
+    Ok(Lineage { steps, objects, failed, stored_bytes })
 }
 
 /// The runs whose objects a snapshot's state needs.
@@ -154,7 +150,7 @@ pub fn read_history(
     mut visit: impl FnMut(Entry) -> Result<(), RestoreError>,
     mut superseded: impl FnMut(Entry) -> Result<(), RestoreError>,
 ) -> Result<TreeInfo, RestoreError> {
-    let Lineage { steps, objects, mut failed } = snapshot_of(ledger, chain, run)?;
+    let Lineage { steps, objects, mut failed, .. } = snapshot_of(ledger, chain, run)?;
     let mut table = Table { numbers: HashMap::new(), segments: Vec::new(), objects: &objects };
     let mut overlay: BTreeMap<String, Option<Entry>> = BTreeMap::new();
     let mut base = None;

@@ -250,6 +250,15 @@ impl Ledger {
         Ok(names)
     }
 
+    /// The names of all chains that have a folder, or had one when the newest checkpoint was made.
+    pub fn known_chains(&self) -> Result<Vec<ChainName>, StoreError> {
+        let mut names = self.chains()?;
+        names.extend(self.checkpointed_heads().keys().cloned());
+        names.sort();
+        names.dedup();
+        Ok(names)
+    }
+
     /// Reads a whole chain.
     pub fn chain(&self, chain: &ChainName) -> Result<ChainView, StoreError> {
         self.chain_until(chain, |_| false)

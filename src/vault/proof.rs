@@ -20,7 +20,7 @@ pub struct TestedRun {
     pub drawn: String,
     /// Whether all of its checks passed.
     pub passed: bool,
-    /// Sealed objects that were opened for it.
+    /// Sealed objects that were read to restore it.
     pub objects: u64,
     /// Their stored bytes.
     pub stored_bytes: u64,

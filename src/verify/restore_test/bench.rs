@@ -1,71 +1,21 @@
-//! What every part of a test has at hand, and the directory that it restores into.
+//! What every part of a test has at hand.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
-use tempfile::TempDir;
-
 use super::tally::{Check, Problem, Tally};
 use super::{RestoreTestError, TestJob};
-use crate::restore::Failed;
+use crate::restore::{Failed, Scratch};
 use crate::store::{Sha256, StoreError};
 use crate::vault::attestation::ObjectRef;
 use crate::vault::names::{ChainName, RunId};
 
-const PREFIX: &str = "backstop-restore-test-";
-
-/// A fresh directory that only this user can look into. It is locked while it is used, so that the next test removes what a
-/// killed one left: it holds what the vault seals.
-pub struct Scratch {
-    dir: TempDir,
-    _lock: File,
-}
-
-impl Scratch {
-    /// Makes one below a directory.
-    pub fn new(below: &Path) -> Result<Self, RestoreTestError> {
-        let failed = |source| RestoreTestError::Scratch { path: below.to_owned(), source };
-        for left in fs::read_dir(below).map_err(failed)?.flatten() {
-            let ours = left.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
-            if ours && File::open(left.path()).is_ok_and(|dir| flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok()) {
-                // Another user's is not ours to remove, and no obstacle.
-                _ = fs::remove_dir_all(left.path());
-            }
-        }
-        let dir = tempfile::Builder::new().prefix(PREFIX).tempdir_in(below).map_err(failed)?;
-        let lock = File::open(dir.path()).map_err(failed)?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|e| failed(e.into()))?;
-        Ok(Self { dir, _lock: lock })
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        self.dir.path()
-    }
-
-    /// A directory in it, to be removed when it is dropped.
-    pub fn part(&self) -> Result<TempDir, RestoreTestError> {
-        tempfile::tempdir_in(self.path()).map_err(|e| self.error(e))
-    }
-
-    /// Bytes that may still be written there.
-    pub fn free(&self) -> Result<u64, RestoreTestError> {
-        let v = rustix::fs::statvfs(self.path()).map_err(|e| self.error(e.into()))?;
-        Ok(v.f_bavail.saturating_mul(v.f_frsize))
-    }
-
-    /// An error of the system, where this is the place.
-    pub fn error(&self, source: io::Error) -> RestoreTestError {
-        RestoreTestError::Scratch { path: self.path().to_owned(), source }
-    }
-}
-
 /// What one unit came to.
 #[derive(Debug, Default)]
 pub struct Proof {
+    /// Stored bytes that were read to restore the recovery point, and how many objects.
+    pub read: (u64, u64),
     /// Sealed objects that were opened, by identity, with their stored bytes.
     pub opened: HashMap<Sha256, u64>,
     /// Records or events restored.
@@ -121,17 +71,24 @@ impl Bench<'_> {
         });
     }
 
-    /// Tells a store that cannot be asked from a vault that is damaged: what is to blame is read once more.
-    pub fn still_reachable(&self, problems: &[Problem]) -> Result<(), StoreError> {
+    /// An error of the system in the directory that is restored into.
+    pub fn trouble(&self, source: io::Error) -> RestoreTestError {
+        RestoreTestError::Scratch { path: self.scratch.path().to_owned(), source }
+    }
+
+    /// Tells a store that cannot be asked from a vault that is damaged: what is to blame is read once more. Whether all of it
+    /// can be read now, and the trouble may have passed.
+    pub fn readable(&self, problems: &[Problem]) -> Result<bool, StoreError> {
         let blamed: HashSet<&str> = problems.iter().filter_map(|p| p.object.as_deref()).collect();
         for (object, _) in blamed.iter().filter_map(|name| self.writers.get(name)) {
             let ledger = &self.job.writer.ledger;
             match ledger.read_object(&object.name, object.version.as_deref(), &object.sha256, object.size) {
                 Err(e) if is_about_the_store(&e) => return Err(e),
-                _ => {}
+                Err(_) => return Ok(false),
+                Ok(_) => {}
             }
         }
-        Ok(())
+        Ok(!blamed.is_empty())
     }
 
     /// Which objects of some folders lie in the archive tier.

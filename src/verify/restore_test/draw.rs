@@ -60,15 +60,19 @@ pub struct Unit<'a> {
     pub runs: Vec<&'a Attested>,
     /// Stored bytes of what they attest.
     pub bytes: u64,
-    /// When what was restored longest ago was restored; none where something was not within 90 days.
-    pub covered: Option<Timestamp>,
+    /// When what was tried longest ago was tried; none where something was not within 90 days. What cannot be restored was tried,
+    /// too, and waits for its turn like everything else.
+    pub tried: Option<Timestamp>,
+    /// The newest test that tried it found something wrong: it may have been mended since.
+    pub failed: bool,
+    /// The stretches of the chain that are this unit's alone: first and last number of each.
+    pub ranges: Vec<(u64, u64)>,
 }
 
 impl Unit<'_> {
     /// Their first and last number.
     pub fn range(&self) -> (u64, u64) {
-        let number = |a: Option<&&Attested>| a.map_or(0, |a| a.sequence());
-        (number(self.runs.first()), number(self.runs.last()))
+        (self.ranges.first().map_or(0, |r| r.0), self.ranges.last().map_or(0, |r| r.1))
     }
 
     fn newest(&self) -> Timestamp {
@@ -76,34 +80,48 @@ impl Unit<'_> {
     }
 }
 
-/// The runs of a chain in units, oldest first.
+/// The runs of a chain in units; the one with the newest run comes last.
 pub fn units<'a>(chain: &'a ChainName, view: &'a ChainView, data: &[DataObject<'a>], tests: &Tests) -> Vec<Unit<'a>> {
     let mut objects: HashMap<u64, Vec<&DataObject<'a>>> = HashMap::new();
     data.iter().for_each(|o| objects.entry(o.sequence).or_default().push(o));
-    let mut by_period: BTreeMap<Timestamp, Vec<&'a Attested>> = BTreeMap::new();
-    for attested in &view.attested {
-        let p = &attested.statement.predicate;
-        // What was disposed of has no objects left.
-        if p.outcome == Outcome::Failed || !objects.contains_key(&p.sequence) && attested.statement.kind != Kind::Export {
-            continue;
-        }
-        let period = match attested.statement.kind {
-            Kind::Snapshot => p.details::<SnapshotDetails>().ok().map(|d| d.epoch.start),
-            Kind::Export => p.details::<ExportDetails>().ok().map(|d| day(d.window.map_or(p.started, |w| w.from))),
-            _ => None,
-        };
-        if let Some(period) = period {
-            by_period.entry(period).or_default().push(attested);
-        }
+    // By period, each run with its place among all runs.
+    let mut by_period: BTreeMap<(Timestamp, Timestamp), Vec<(usize, &'a Attested)>> = BTreeMap::new();
+    let runs = view.attested.iter().filter(|a| a.statement.predicate.outcome != Outcome::Failed);
+    for (place, (attested, period)) in runs.filter_map(|a| Some((a, period(a)?))).enumerate() {
+        by_period.entry(period).or_default().push((place, attested));
     }
-    let unit = |runs: Vec<&'a Attested>| {
+    let unit = |placed: Vec<(usize, &'a Attested)>| {
+        let mut ranges: Vec<(u64, u64)> = Vec::new();
+        let mut next = None;
+        for (place, attested) in &placed {
+            let number = attested.sequence();
+            match ranges.last_mut() {
+                Some(range) if next == Some(*place) => range.1 = number,
+                _ => ranges.push((number, number)),
+            }
+            next = Some(place + 1);
+        }
+        let runs: Vec<&'a Attested> = placed.into_iter().map(|(_, attested)| attested).collect();
         let own = || runs.iter().filter_map(|a| objects.get(&a.sequence())).flatten();
         let bytes = own().map(|o| o.object.size).sum();
-        let covered = own().map(|o| tests.covered(o)).min().flatten();
-        Unit { chain, view, bytes, covered, runs }
+        let tried = own().map(|o| tests.tried(o)).min().flatten();
+        let failed = own().any(|o| tests.failed(o));
+        Unit { chain, view, bytes, tried, failed, ranges, runs }
     };
-    // What is stored under no object has nothing to restore.
-    by_period.into_values().map(unit).filter(|u| u.bytes > 0).collect()
+    // What is stored under no object, or was disposed of, has nothing to restore.
+    let mut all: Vec<Unit<'a>> = by_period.into_values().map(unit).filter(|u| u.bytes > 0).collect();
+    all.sort_by_key(|u| u.range().1);
+    all
+}
+
+/// What share of a chain a run belongs to.
+fn period(attested: &Attested) -> Option<(Timestamp, Timestamp)> {
+    let p = &attested.statement.predicate;
+    match attested.statement.kind {
+        Kind::Snapshot => p.details::<SnapshotDetails>().ok().map(|d| (d.epoch.start, d.epoch.end)),
+        Kind::Export => p.details::<ExportDetails>().ok().map(|d| day(d.window.map_or(p.started, |w| w.from))).map(|day| (day, day)),
+        _ => None,
+    }
 }
 
 fn day(at: Timestamp) -> Timestamp {
@@ -113,8 +131,8 @@ fn day(at: Timestamp) -> Timestamp {
 
 /// What is drawn: first the newest unit of each chain, then older ones.
 ///
-/// At least one of each age, then whatever was restored longest ago, until that is an eleventh of everything and as much as was
-/// stored since the last test. `most` bounds the bytes of the older ones.
+/// What was tried longest ago, until that is an eleventh of everything and as much as was stored since the last test; and at
+/// least one of each age. `most` bounds the bytes of the older ones.
 pub fn draw<'a>(mut chains: Vec<Vec<Unit<'a>>>, now: Timestamp, last_test: Option<Timestamp>, most: Option<u64>) -> Vec<(Drawn, Unit<'a>)> {
     let mut out: Vec<(Drawn, Unit<'a>)> = Vec::new();
     let all: u64 = chains.iter().flatten().map(|u| u.bytes).sum();
@@ -124,23 +142,27 @@ pub fn draw<'a>(mut chains: Vec<Vec<Unit<'a>>>, now: Timestamp, last_test: Optio
     let mut older: Vec<(Drawn, Unit<'a>)> =
         chains.into_iter().flatten().map(|unit| (Drawn::by_age(now.duration_since(unit.newest())), unit)).collect();
     // Longest ago first, what never was before all; the largest of equals.
-    older.sort_by(|(_, a), (_, b)| (a.covered, b.bytes).cmp(&(b.covered, a.bytes)));
+    older.sort_by(|(_, a), (_, b)| (a.tried, b.bytes).cmp(&(b.tried, a.bytes)));
     let new: u64 = older.iter().filter(|(_, u)| last_test.is_some_and(|last| u.newest() > last)).map(|(_, u)| u.bytes).sum();
-    let wanted = (all.div_ceil(TESTS_FOR_ALL) + new).min(most.unwrap_or(u64::MAX));
-    let mut drawn = 0;
-    let mut chosen: Vec<(Drawn, Unit<'a>)> = Vec::new();
-    for age in [Drawn::Within30Days, Drawn::WithinAYear, Drawn::Older] {
-        if let Some(at) = older.iter().position(|(d, u)| *d == age && most.is_none_or(|most| drawn + u.bytes <= most)) {
-            drawn += older[at].1.bytes;
-            chosen.push(older.remove(at));
+    let wanted = all.div_ceil(TESTS_FOR_ALL) + new;
+    let (mut drawn, mut chosen, mut left) = (0, Vec::new(), Vec::new());
+    for (age, unit) in older {
+        // What failed is looked at again, and takes nothing from the others.
+        if unit.failed && most.is_none_or(|most| unit.bytes <= most) {
+            chosen.push((age, unit));
+        } else if drawn < wanted && most.is_none_or(|most| drawn + unit.bytes <= most) {
+            drawn += unit.bytes;
+            chosen.push((age, unit));
+        } else {
+            left.push((age, unit));
         }
     }
-    for (age, unit) in older {
-        if drawn >= wanted || most.is_some_and(|most| drawn + unit.bytes > most) {
-            continue;
+    // What is taken for its age alone takes nothing from the others.
+    for (age, unit) in left {
+        if chosen.iter().all(|(chosen, _)| *chosen != age) && most.is_none_or(|most| drawn + unit.bytes <= most) {
+            drawn += unit.bytes;
+            chosen.push((age, unit));
         }
-        drawn += unit.bytes;
-        chosen.push((age, unit));
     }
     chosen.sort_by_key(|(age, _)| *age);
     out.extend(chosen);

@@ -30,9 +30,9 @@ pub fn prove_history(snapshot: &Snapshot<'_>, plan: &Plan, proof: &mut Proof) ->
     let mut segments = Segments::new(snapshot.objects);
     let read = plan.info.as_ref();
     for entry in plan.superseded.entries() {
-        let entry = entry.map_err(|e| bench.scratch.error(e))?;
+        let entry = entry.map_err(|e| bench.trouble(e))?;
         let table = |n: u32| read.and_then(|info| info.segments.get(n as usize)).map(|(segment, _)| segment);
-        want(plan, &entry, table, &mut wanted, &mut segments).map_err(|e| bench.scratch.error(e))?;
+        want(plan, &entry, table, &mut wanted, &mut segments).map_err(|e| bench.trouble(e))?;
     }
     for attested in &snapshot.unit.runs {
         // Those of the recovery point were read when it was restored.
@@ -143,7 +143,7 @@ fn wants(
                 return Ok(());
             }
         };
-        want(plan, &entry, |n| header.segments.get(n as usize), wanted, segments).map_err(|e| bench.scratch.error(e))?;
+        want(plan, &entry, |n| header.segments.get(n as usize), wanted, segments).map_err(|e| bench.trouble(e))?;
     }
 }
 

@@ -79,7 +79,8 @@ pub fn compare(
     if let Err(why) = read_live(sample, &able, &mut live) {
         return Ok(Some(format!("{name}: the live tenant could not be compared: {why}")));
     }
-    let kept = read_kept(bench, predicate, &able, &live)?;
+    let (kept, unknown) = read_kept(bench, predicate, &able, &live)?;
+    live.retain(|path, _| !unknown.contains(path));
     let mut differences: BTreeMap<&str, (Option<&Value>, Option<Value>)> = BTreeMap::new();
     let parsed = |bytes: &Vec<u8>| serde_json::from_slice::<Value>(bytes).ok();
     for (path, bytes) in &live {
@@ -148,15 +149,19 @@ fn read_live(sample: &LiveSample<'_>, specs: &[&'static CollectionSpec], out: &m
     Ok(())
 }
 
-/// What the snapshot has of some collections: nothing where it is the same bytes, else the record.
+/// By path: nothing where the snapshot has the same bytes, else its record.
+type Kept = BTreeMap<String, Option<Value>>;
+
+/// What the snapshot has of some collections: nothing where it is the same bytes, else the record; and what it has that cannot
+/// be read.
 fn read_kept(
     bench: &Bench<'_>,
     predicate: &crate::vault::attestation::Predicate,
     specs: &[&'static CollectionSpec],
     live: &BTreeMap<String, Vec<u8>>,
-) -> Result<BTreeMap<String, Option<Value>>, RestoreTestError> {
+) -> Result<(Kept, HashSet<String>), RestoreTestError> {
     let job = bench.job;
-    let mut out = BTreeMap::new();
+    let (mut out, mut unknown) = (BTreeMap::new(), HashSet::new());
     let mut wanted: BTreeMap<u32, Members<()>> = BTreeMap::new();
     let info = read_tree(&job.writer.ledger, job.identities, &predicate.chain, predicate.run, |entry| {
         let of = |spec: &&&CollectionSpec| spec.folder_around(&entry.path).is_some();
@@ -168,8 +173,10 @@ fn read_kept(
                 let member = member.unwrap_or_else(|| entry.path.clone());
                 let want = Wanted { sha256, size, path: entry.path.clone(), tag: () };
                 wanted.entry(segment).or_default().entry(member).or_default().push(want);
+                unknown.insert(entry.path);
+            } else {
+                out.insert(entry.path, None);
             }
-            out.insert(entry.path, None);
         }
         Ok(())
     })?;
@@ -190,8 +197,11 @@ fn read_kept(
         // What is damaged was told when it was restored.
         |_| {},
     )?;
-    out.extend(read.into_inner().unwrap_or_default().into_iter().map(|(path, value)| (path, Some(value))));
-    Ok(out)
+    for (path, value) in read.into_inner().unwrap_or_default() {
+        unknown.remove(&path);
+        out.insert(path, Some(value));
+    }
+    Ok((out, unknown))
 }
 
 /// The id in a record's path.

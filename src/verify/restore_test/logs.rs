@@ -21,25 +21,40 @@ use crate::vault::names;
 /// Memory for sorting, in bytes.
 const SORT_BUDGET: usize = 16 << 20;
 
+/// 8 bytes of a digest: a day has millions of events.
+type Short = [u8; 8];
+
+fn short(bytes: &[u8]) -> Short {
+    <Short>::try_from(&Sha256::of(bytes).0[..8]).unwrap_or_default()
+}
+
+/// One export or import, and what it sealed.
+struct Run<'a> {
+    attested: &'a Attested,
+    own: Vec<LogObject>,
+    /// The identities of the events in its window.
+    events: HashSet<Short>,
+}
+
 /// Opens every object of the unit's runs, and restores the events of their windows.
 pub fn prove(bench: &Bench<'_>, unit: &Unit<'_>) -> Result<Proof, RestoreTestError> {
     let mut proof = Proof::default();
     let begun = Instant::now();
     windows(bench, unit);
-    let mut logs: Vec<(&Attested, Vec<LogObject>)> = Vec::new();
+    let mut logs: Vec<Run<'_>> = Vec::new();
     for attested in &unit.runs {
-        logs.push((attested, log_objects_of(attested)?));
+        logs.push(Run { attested, own: log_objects_of(attested)?, events: HashSet::new() });
     }
-    let objects: Vec<_> = logs.iter().flat_map(|(_, own)| own).map(|log| &log.object).collect();
+    let objects: Vec<_> = logs.iter().flat_map(|run| &run.own).map(|log| &log.object).collect();
     let archived = bench.archived(&objects)?;
     proof.archived = objects.iter().filter(|o| archived.contains(&o.name)).map(|o| (*o).clone()).collect();
-    for (attested, own) in &logs {
+    for Run { attested, own, events } in &mut logs {
         let details = attested.statement.predicate.details::<ExportDetails>().ok();
         let window = details.as_ref().and_then(|d| d.window);
         let mut ids = window.map(|_| crate::sort::Sorter::new(bench.scratch.path(), SORT_BUDGET));
         for log in own.iter().filter(|log| !archived.contains(&log.object.name)) {
             proof.opened.insert(log.object.sha256, log.object.size);
-            match object(bench, unit, attested, log, window, ids.as_mut()) {
+            match object(bench, unit, attested, log, window, ids.as_mut().map(|ids| (ids, &mut *events))) {
                 Err(RestoreTestError::Restore(RestoreError::WrongIdentity { object, .. })) => {
                     proof.cannot_open = Some(object);
                     return Ok(proof);
@@ -53,7 +68,7 @@ pub fn prove(bench: &Bench<'_>, unit: &Unit<'_>) -> Result<Proof, RestoreTestErr
     }
     proof.check_seconds += begun.elapsed().as_secs_f64();
     if proof.archived.is_empty() {
-        let budget = bench.job.disk_budget(bench.scratch.free()?);
+        let budget = bench.job.disk_budget(bench.scratch.free().map_err(|e| bench.trouble(e))?);
         for part in parts(&logs, budget) {
             restored(bench, unit, part, &mut proof)?;
         }
@@ -68,26 +83,32 @@ fn object(
     attested: &Attested,
     log: &LogObject,
     window: Option<Window>,
-    mut ids: Option<&mut crate::sort::Sorter>,
+    mut ids: Option<(&mut crate::sort::Sorter, &mut HashSet<Short>)>,
 ) -> Result<(), RestoreTestError> {
     let (job, tally) = (bench.job, &bench.tally);
     let run = attested.statement.predicate.run;
     let name = log.object.name.as_str();
     let late = names::is_late_log_object(name);
     let (mut count, mut first, mut last, mut outside) = (0u64, None::<Timestamp>, None::<Timestamp>, 0u64);
-    let read = read_log_object(&job.writer.ledger, job.identities, log, |line, key, _| {
+    let read = read_log_object(&job.writer.ledger, job.identities, log, |line, key, number| {
         count += 1;
+        let mut inside = true;
         if let Some(time) = key.time {
             first = Some(first.map_or(time, |f| f.min(time)));
             last = Some(last.map_or(time, |l| l.max(time)));
             // A new version of an event that was sealed before may be late at any time before the window's end.
-            let inside = window.is_none_or(|w| if late { time < w.from } else { w.from <= time && time < w.to });
+            inside = window.is_none_or(|w| if late { time < w.from } else { w.from <= time && time < w.to });
             outside += u64::from(!inside);
         }
-        if let (Some(ids), Some(id), false) = (ids.as_mut(), &key.id, late) {
-            let mut key = Sha256::of(id.as_bytes()).0.to_vec();
-            key.extend_from_slice(&Sha256::of(line).0);
-            ids.push(&key, name.as_bytes())?;
+        match (ids.as_mut().filter(|_| !late && inside), &key.id) {
+            (Some((ids, events)), Some(id)) => {
+                events.insert(short(id.as_bytes()));
+                let mut key = Sha256::of(id.as_bytes()).0.to_vec();
+                key.extend_from_slice(&Sha256::of(line).0);
+                ids.push(&key, name.as_bytes())?;
+            }
+            (Some((_, events)), None) => _ = events.insert(short(format!("{name} {number}").as_bytes())),
+            (None, _) => {}
         }
         Ok(())
     });
@@ -95,7 +116,7 @@ fn object(
     let fail = |check, message: String| bench.problem(check, unit.chain, run, Some(name), None, message);
     match read {
         Err(e @ RestoreError::WrongIdentity { .. }) => return Err(e.into()),
-        Err(RestoreError::Write { source, .. }) => return Err(bench.scratch.error(source)),
+        Err(RestoreError::Write { source, .. }) => return Err(bench.trouble(source)),
         Err(e) => {
             let lost = format!("{} events{} are lost: {}", log.span.count, between(log.span.first, log.span.last), super::said(&e));
             fail(Check::Events, lost);
@@ -136,7 +157,7 @@ fn once(bench: &Bench<'_>, unit: &Unit<'_>, attested: &Attested, ids: crate::sor
         before.extend_from_slice(key);
         Ok(())
     })
-    .map_err(|e| bench.scratch.error(e))?;
+    .map_err(|e| bench.trouble(e))?;
     bench.tally.ran(Check::Ids, events);
     if again > 0 {
         let message = format!("{again} events stand twice in the window");
@@ -149,12 +170,12 @@ fn once(bench: &Bench<'_>, unit: &Unit<'_>, attested: &Attested, ids: crate::sor
 const UNPACKED: u64 = 30;
 
 /// Runs that are restored together: as many as the disk has room for.
-fn parts<'l, 'a>(mut logs: &'l [(&'a Attested, Vec<LogObject>)], budget: u64) -> Vec<&'l [(&'a Attested, Vec<LogObject>)]> {
+fn parts<'l, 'a>(mut logs: &'l [Run<'a>], budget: u64) -> Vec<&'l [Run<'a>]> {
     let mut out = Vec::new();
     while !logs.is_empty() {
         let mut sum = 0;
-        let fits = logs.iter().take_while(|(_, own)| {
-            sum += own.iter().map(|log| log.object.size * UNPACKED).sum::<u64>();
+        let fits = logs.iter().take_while(|run| {
+            sum += run.own.iter().map(|log| log.object.size * UNPACKED).sum::<u64>();
             sum <= budget
         });
         let (part, rest) = logs.split_at(fits.count().max(1));
@@ -165,20 +186,20 @@ fn parts<'l, 'a>(mut logs: &'l [(&'a Attested, Vec<LogObject>)], budget: u64) ->
 }
 
 /// Restores the events of the unit's windows into a file, as an incident would, and reads them back.
-fn restored(bench: &Bench<'_>, unit: &Unit<'_>, logs: &[(&Attested, Vec<LogObject>)], proof: &mut Proof) -> Result<(), RestoreTestError> {
-    let windows = logs.iter().filter_map(|(a, _)| a.statement.predicate.details::<ExportDetails>().ok()?.window);
+fn restored(bench: &Bench<'_>, unit: &Unit<'_>, logs: &[Run<'_>], proof: &mut Proof) -> Result<(), RestoreTestError> {
+    let windows = logs.iter().filter_map(|run| run.attested.statement.predicate.details::<ExportDetails>().ok()?.window);
     let (from, to) = windows.fold((None::<Timestamp>, None::<Timestamp>), |(from, to), w| {
         (Some(from.map_or(w.from, |f| f.min(w.from))), Some(to.map_or(w.to, |t| t.max(w.to))))
     });
-    let spans = || logs.iter().flat_map(|(_, own)| own).filter_map(|log| Some((log.span.first?, log.span.last?)));
+    let spans = || logs.iter().flat_map(|run| &run.own).filter_map(|log| Some((log.span.first?, log.span.last?)));
     let after = |at: Timestamp| at.checked_add(jiff::SignedDuration::from_nanos(1)).unwrap_or(at);
     // An import has no window: what it holds says where its events lie.
     let from = from.or_else(|| spans().map(|(first, _)| first).min());
     let to = to.or_else(|| spans().map(|(_, last)| after(last)).max());
-    let (Some(from), Some(to), Some((newest, _))) = (from, to, logs.last()) else { return Ok(()) };
+    let (Some(from), Some(to), Some(Run { attested: newest, .. })) = (from, to, logs.last()) else { return Ok(()) };
     let begun = Instant::now();
-    let dir = bench.scratch.part()?;
-    let file = dir.path().join("events.ndjson");
+    let dir = bench.scratch.part().map_err(|e| bench.trouble(e))?;
+    let file = dir.join("events.ndjson");
     let job = LogsJob {
         ledger: &bench.job.writer.ledger,
         identities: bench.job.identities,
@@ -187,26 +208,33 @@ fn restored(bench: &Bench<'_>, unit: &Unit<'_>, logs: &[(&Attested, Vec<LogObjec
         to,
         as_of: Some(newest.sequence()),
         all_versions: false,
-        temporary: dir.path(),
+        temporary: &dir,
         monitor: bench.job.monitor,
     };
-    let mut out = BufWriter::with_capacity(1 << 18, File::create_new(&file).map_err(|e| bench.scratch.error(e))?);
+    let mut out = BufWriter::with_capacity(1 << 18, File::create_new(&file).map_err(|e| bench.trouble(e))?);
     let report = restore_logs(&job, &mut out)?;
-    out.into_inner().map_err(|e| bench.scratch.error(e.into_error()))?;
+    out.into_inner().map_err(|e| bench.trouble(e.into_error()))?;
     proof.restore_seconds += begun.elapsed().as_secs_f64();
     let begun = Instant::now();
     let run = newest.statement.predicate.run;
     bench.lost(Check::Events, unit.chain, run, report.failed);
     // Where ids and times are may change between runs: what was sealed in another way is not judged by these.
-    let pointers = logs.last().and_then(|(_, own)| own.last()).map(|log| log.pointers.clone());
-    let same = |p: &Pointers| logs.iter().flat_map(|(_, own)| own).all(|log| log.pointers == *p);
+    let pointers = logs.last().and_then(|run| run.own.last()).map(|log| log.pointers.clone());
+    let read_from = job.objects()?;
+    let same = |p: &Pointers| read_from.iter().all(|log| log.pointers == *p);
     let read = File::open(&file).and_then(|f| read_back(BufReader::with_capacity(1 << 18, f), pointers.filter(same).as_ref()));
-    let back = read.map_err(|e| bench.scratch.error(e))?;
+    let back = read.map_err(|e| bench.trouble(e))?;
     proof.entries += back.lines;
     proof.restored_bytes += back.bytes;
     bench.tally.ran(Check::Times, back.lines);
     bench.tally.ran(Check::Ids, back.lines);
     let fail = |check, message: String| bench.problem(check, unit.chain, run, None, None, message);
+    let read = (read_from.iter().map(|log| log.object.size).sum::<u64>(), read_from.len() as u64);
+    proof.read = (proof.read.0 + read.0, proof.read.1 + read.1);
+    let sealed: HashSet<&Short> = logs.iter().flat_map(|run| &run.events).collect();
+    if back.lines < sealed.len() as u64 {
+        fail(Check::Events, format!("{} events are sealed in these windows, and {} were restored", sealed.len(), back.lines));
+    }
     if back.lines != report.events {
         fail(Check::Events, format!("{} events were restored, and {} lie on disk", report.events, back.lines));
     }
@@ -219,6 +247,7 @@ fn restored(bench: &Bench<'_>, unit: &Unit<'_>, logs: &[(&Attested, Vec<LogObjec
     if back.repeated > 0 {
         fail(Check::Ids, format!("{} ids were restored twice", back.repeated));
     }
+    bench.scratch.clear(&dir).map_err(|e| bench.trouble(e))?;
     proof.check_seconds += begun.elapsed().as_secs_f64();
     Ok(())
 }
@@ -256,10 +285,8 @@ fn read_back(mut input: impl BufRead, pointers: Option<&Pointers>) -> io::Result
             back.first = Some(back.first.map_or(time, |first| first.min(time)));
             back.last = Some(back.last.map_or(time, |last| last.max(time)));
         }
-        // 8 bytes of each: a day has millions.
         if let Some(id) = key.id {
-            let digest = Sha256::of(id.as_bytes()).0;
-            back.repeated += u64::from(!ids.insert(<[u8; 8]>::try_from(&digest[..8]).unwrap_or_default()));
+            back.repeated += u64::from(!ids.insert(short(id.as_bytes())));
         }
     }
 }

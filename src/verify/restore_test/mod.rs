@@ -15,18 +15,18 @@ mod snapshot;
 mod spool;
 mod tally;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use bench::{Bench, Scratch};
+use bench::Bench;
 use draw::{Drawn, Unit, draw, units};
 use live::compare as compare_live;
 
-use crate::objective::{Coverage, DataObject, Tests, coverage, data_objects};
+use crate::objective::{Coverage, DataObject, Tests, coverage, data_objects, tested_heads};
 use crate::observe::{Event, Monitor};
-use crate::restore::RestoreError;
+use crate::restore::{RestoreError, Scratch};
 use crate::store::{Sha256, StoreError};
 use crate::vault::attestation::{CoveredRange, Kind, NotCovered, Outcome, RestoreTestDetails, SnapshotDetails, TestedRun};
 use crate::vault::keys::Identities;
@@ -70,8 +70,8 @@ impl TestJob<'_> {
 pub struct TestReport {
     /// The run.
     pub run: RunId,
-    /// Its number on the chain `restore-test`.
-    pub sequence: u64,
+    /// Its number on the chain `restore-test`; none where it could not be attested, and `error` says why.
+    pub sequence: Option<u64>,
     /// `complete`: everything drawn was restored and every check passed; `partial`: all that was restored is well, and
     /// something could not be; `failed`.
     pub outcome: Outcome,
@@ -144,6 +144,17 @@ pub enum RestoreTestError {
 }
 
 impl RestoreTestError {
+    /// Whether other units may still be tested.
+    fn is_of_one_unit(&self) -> bool {
+        match self {
+            Self::Scratch { source, .. } | Self::Restore(RestoreError::Write { source, .. }) => {
+                source.kind() == std::io::ErrorKind::StorageFull
+            }
+            Self::Restore(e) => !matches!(e, RestoreError::Store(_) | RestoreError::Ledger(_)),
+            _ => false,
+        }
+    }
+
     /// As attestations name it.
     fn code(&self) -> &'static str {
         match self {
@@ -177,11 +188,15 @@ pub fn restore_test(job: &TestJob<'_>, live: &[LiveSample<'_>]) -> Result<TestRe
     let started = job.writer.now()?;
     let run = RunId::new(started);
     let mut chains: Vec<(ChainName, ChainView)> = Vec::new();
-    for chain in ledger.chains()?.into_iter().filter(|c| c.source().is_some() || c.stream().is_some()) {
-        let view = ledger.chain_since(&chain, u64::MAX)?;
+    let tests_view = ledger.chain_since(&ChainName::restore_test(), u64::MAX)?;
+    let reached = tested_heads(&tests_view);
+    let known: BTreeSet<ChainName> = ledger.known_chains()?.into_iter().chain(reached.keys().cloned()).collect();
+    for chain in known.into_iter().filter(|c| c.source().is_some() || c.stream().is_some()) {
+        // Each envelope as it stands, not as a bundle had it.
+        let view = ledger.chain(&chain)?;
         chains.push((chain, view));
     }
-    let mut tests = Tests::of(&ledger.chain_since(&ChainName::restore_test(), u64::MAX)?, started);
+    let mut tests = Tests::of(&tests_view, started);
     let data: Vec<Vec<DataObject<'_>>> = chains
         .iter()
         .map(|(chain, view)| data_objects(chain, view).filter(|o| ledger.disposal_of(&o.object.name, &o.object.sha256).is_none()).collect())
@@ -196,17 +211,28 @@ pub fn restore_test(job: &TestJob<'_>, live: &[LiveSample<'_>]) -> Result<TestRe
         .flat_map(|(_, view)| &view.attested)
         .flat_map(|a| a.statement.predicate.objects.iter().map(move |o| (o.name.as_str(), (o, a.statement.predicate.run))))
         .collect();
-    let bench = Bench { job, tally: tally::Tally::default(), scratch: Scratch::new(job.temporary)?, writers };
+    let scratch = Scratch::new(job.temporary);
+    let scratch = scratch.map_err(|source| RestoreTestError::Scratch { path: job.temporary.to_owned(), source })?;
+    let bench = Bench { job, tally: tally::Tally::default(), scratch, writers };
     job.monitor.event(Event::Expect { records: 0, bytes: drawn.iter().map(|(_, u)| u.bytes).sum() });
     let mut trial = Trial { details: RestoreTestDetails::default(), covered_bytes: 0, skipped: Vec::new(), cannot_open: Vec::new() };
     for (chain, view) in &chains {
-        whole(&bench, chain, view);
+        whole(&bench, chain, view, reached.get(chain).copied().unwrap_or(0));
     }
     let (mut error, mut notes) = (None, Vec::new());
     for (why, unit) in &drawn {
-        if let Err(e) = trial.one(&bench, *why, unit) {
-            error = Some(e);
-            break;
+        match trial.one(&bench, *why, unit) {
+            Ok(()) => {}
+            // What one unit has no room for, another may have.
+            Err(e) if e.is_of_one_unit() => {
+                let (from, to) = unit.range();
+                trial.skipped.push(format!("{} {from} to {to}: {}", unit.chain, said(&e)));
+                error.get_or_insert(e);
+            }
+            Err(e) => {
+                error.get_or_insert(e);
+                break;
+            }
         }
     }
     if error.is_none() {
@@ -214,10 +240,22 @@ pub fn restore_test(job: &TestJob<'_>, live: &[LiveSample<'_>]) -> Result<TestRe
         for sample in live {
             let chain = ChainName::snapshot(sample.source);
             let point = newest(&chain).map(|(_, unit)| point_of(Drawn::Newest, unit));
-            notes.extend(compare_live(&bench, sample, point, &chains)?);
+            if trial.cannot_open.contains(&chain) {
+                continue;
+            }
+            match compare_live(&bench, sample, point, &chains) {
+                Ok(told) => notes.extend(told),
+                // What was proved is attested all the same.
+                Err(e) => notes.push(format!("{}: the live tenant could not be compared: {}", sample.source, said(&e))),
+            }
         }
     }
     let Trial { mut details, covered_bytes, skipped, cannot_open } = trial;
+    // A wrong file on the command line is no test that failed.
+    if error.is_none() && !details.tested.is_empty() && details.tested.iter().all(|t| cannot_open.contains(&t.chain)) {
+        let object = drawn[0].1.runs[0].statement.predicate.objects.first().map(|o| o.name.clone()).unwrap_or_default();
+        return Err(RestoreError::WrongIdentity { object, recipients: ledger.trust().recipients().to_vec() }.into());
+    }
     let (counts, problems) = bench.tally.take();
     let failed = error.is_some() || !problems.is_empty() || !cannot_open.is_empty();
     let outcome = match (failed, skipped.is_empty()) {
@@ -242,7 +280,14 @@ pub fn restore_test(job: &TestJob<'_>, live: &[LiveSample<'_>]) -> Result<TestRe
         notes: &notes,
         still_good: &still_good,
     };
-    let sequence = record::commit(job, &report)?;
+    let sequence = match record::commit(job, &report) {
+        Ok(sequence) => Some(sequence),
+        // What was found is told, although it could not be attested.
+        Err(e) => {
+            error.get_or_insert(e);
+            None
+        }
+    };
     Ok(TestReport {
         run,
         sequence,
@@ -260,22 +305,28 @@ pub fn restore_test(job: &TestJob<'_>, live: &[LiveSample<'_>]) -> Result<TestRe
     })
 }
 
-/// Whether a chain has all of its numbers.
-fn whole(bench: &Bench<'_>, chain: &ChainName, view: &ChainView) {
+/// Whether a chain has all of its numbers, each valid in the store, up to where an earlier test saw it reach.
+fn whole(bench: &Bench<'_>, chain: &ChainName, view: &ChainView, reached: u64) {
     bench.tally.ran(Check::Chains, 1);
+    let fail = |message: String| {
+        let check = Check::Chains;
+        bench.tally.failed(Problem { check, chain: chain.clone(), run: None, object: None, written_by: None, path: None, message });
+    };
+    let head = view.head().map_or(0, Attested::sequence);
+    let n = view.missing.len();
     if let Some(first) = view.missing.first() {
-        let n = view.missing.len();
-        let message =
-            format!("{n} of its attestations are missing, the first of them {chain}/{first}: what those runs stored is not known");
-        bench.tally.failed(Problem {
-            check: Check::Chains,
-            chain: chain.clone(),
-            run: None,
-            object: None,
-            written_by: None,
-            path: None,
-            message,
-        });
+        fail(format!("{n} of its attestations are missing, the first of them {chain}/{first}: what those runs stored is not known"));
+    }
+    if head < reached {
+        fail(format!("an earlier test restored {chain}/{reached}, and the chain ends at {head}: its newest attestations are gone"));
+    }
+    let skipped: HashSet<u64> = view.attested.iter().flat_map(|a| a.statement.predicate.skipped.iter().copied()).collect();
+    for void in view.voids.iter().filter(|v| !skipped.contains(&v.sequence)) {
+        fail(format!("{chain}/{} is no valid attestation: {}", void.sequence, void.reason.message));
+    }
+    let salvaged = view.attested.iter().filter(|a| a.from_bundle).map(|a| a.sequence().to_string()).collect::<Vec<_>>();
+    if !salvaged.is_empty() {
+        fail(format!("the store's copies of {chain}/{} are missing or damaged; a checkpoint's bundle has them", salvaged.join(", ")));
     }
 }
 
@@ -308,15 +359,27 @@ struct Trial {
 impl Trial {
     fn one(&mut self, bench: &Bench<'_>, why: Drawn, unit: &Unit<'_>) -> Result<(), RestoreTestError> {
         let point = point_of(why, unit);
-        let before = bench.tally.problems();
-        let proof = match unit.chain.source() {
-            Some(_) => snapshot::prove(bench, unit, point)?,
-            None => logs::prove(bench, unit)?,
+        let prove = || match unit.chain.source() {
+            Some(_) => snapshot::prove(bench, unit, point),
+            None => logs::prove(bench, unit),
         };
-        let problems = bench.tally.problems_since(before);
-        bench.still_reachable(&problems)?;
+        let before = bench.tally.problems();
+        let saved = bench.tally.save();
+        let mut proof = prove()?;
+        if !bench.scratch.path().is_dir() {
+            return Err(bench.trouble(std::io::ErrorKind::NotFound.into()));
+        }
+        let mut problems = bench.tally.problems_since(before);
+        // What could not be read and can be now was an outage, and no damage: it is tried once more.
+        if bench.readable(&problems)? {
+            bench.tally.load(saved);
+            proof = prove()?;
+            problems = bench.tally.problems_since(before);
+            bench.readable(&problems)?;
+        }
         let damaged: HashSet<&str> = problems.iter().filter_map(|p| p.object.as_deref()).collect();
         let (from, to) = unit.range();
+        let ranges = unit.ranges.iter().map(|(from, to)| CoveredRange { chain: unit.chain.clone(), from: *from, to: *to });
         let mut not = BTreeMap::new();
         for attested in &unit.runs {
             for o in attested.statement.predicate.objects.iter().filter(|o| crate::vault::names::period_folder(&o.name).is_some()) {
@@ -336,15 +399,15 @@ impl Trial {
             }
         }
         self.details.not_covered.extend(not.into_values());
-        self.details.covered.push(CoveredRange { chain: unit.chain.clone(), from, to });
+        self.details.covered.extend(ranges);
         self.details.tested.push(TestedRun {
             chain: unit.chain.clone(),
             run: point.statement.predicate.run,
             sequence: point.sequence(),
             drawn: why.as_str().to_owned(),
             passed: problems.is_empty() && proof.archived.is_empty() && proof.cannot_open.is_none(),
-            objects: proof.opened.len() as u64,
-            stored_bytes: proof.opened.values().sum(),
+            objects: proof.read.1,
+            stored_bytes: proof.read.0,
             entries: proof.entries,
             restored_bytes: proof.restored_bytes,
             restore_seconds: proof.restore_seconds,

@@ -96,7 +96,7 @@ impl Plan {
                 }
             }
         }
-        let size = size + PER_FILE;
+        let size = size.next_multiple_of(PER_FILE) + PER_FILE;
         if self.begins.is_empty() || self.part_bytes + size > self.budget {
             self.begins.push((entry.path.clone(), 0));
             self.part_bytes = 0;

@@ -64,9 +64,9 @@ impl Snapshot<'_> {
         if self.objects.iter().filter(needs).any(|o| self.archived.contains(&o.name)) {
             return self.nothing();
         }
-        let budget = job.disk_budget(bench.scratch.free()?);
+        let budget = job.disk_budget(bench.scratch.free().map_err(|e| bench.trouble(e))?);
         let plan = Plan::new(budget, self.prefixes(&details)?, &details, bench.scratch.path());
-        let mut plan = plan.map_err(|e| bench.scratch.error(e))?;
+        let mut plan = plan.map_err(|e| bench.trouble(e))?;
         let spill = |source| RestoreError::Write { operation: "write a temporary file in", path: bench.scratch.path().to_owned(), source };
         let mut superseded = Spool::new(bench.scratch.path()).map_err(spill)?;
         let info = read_history(
@@ -81,11 +81,15 @@ impl Snapshot<'_> {
         let mut entries = plan.entries.entries();
         let mut restored = plan.entries.entries();
         proof.opened.extend(plan.opened().iter().map(|(sha256, size)| (*sha256, *size)));
-        proof.check_seconds += begun.elapsed().as_secs_f64();
-        let before = bench.tally.problems();
+        let manifests = self.objects.iter().filter(|o| names::is_manifest(&o.name));
+        let manifests = manifests.filter(|o| bench.writers.get(o.name.as_str()).is_some_and(|(_, run)| info.manifests.contains(run)));
+        let sizes = || plan.opened().values().copied().chain(manifests.clone().map(|o| o.size));
+        proof.read = (sizes().sum(), sizes().count() as u64);
+        // Reading the manifests is a part of every restore.
+        proof.restore_seconds += begun.elapsed().as_secs_f64();
         bench.lost(Check::Records, self.unit.chain, run, info.failed.clone());
         for (from, to, count) in plan.parts() {
-            let dir = bench.scratch.part()?;
+            let dir = bench.scratch.part().map_err(|e| bench.trouble(e))?;
             let begun = Instant::now();
             let pick = Pick::Range(from, to);
             let files = FilesJob {
@@ -93,7 +97,7 @@ impl Snapshot<'_> {
                 identities: job.identities,
                 chain: self.unit.chain,
                 run,
-                to: dir.path(),
+                to: &dir,
                 pick,
                 existing: Existing::Refuse,
                 // They lie in a directory of their own, and nothing follows them.
@@ -114,17 +118,18 @@ impl Snapshot<'_> {
             let lost: HashSet<String> = report.failed.iter().filter_map(|f| f.path.clone()).collect();
             bench.tally.ran(Check::Records, lost.len() as u64);
             bench.lost(Check::Records, self.unit.chain, run, report.failed);
-            self.look(&plan.known, dir.path(), entries.by_ref().take(count), &lost)?;
-            dir.close().map_err(|e| bench.scratch.error(e))?;
+            self.look(&plan.known, &dir, entries.by_ref().take(count), &lost)?;
+            bench.scratch.clear(&dir).map_err(|e| bench.trouble(e))?;
             proof.check_seconds += begun.elapsed().as_secs_f64();
         }
-        bench.tally.ran(Check::Trees, 1);
-        if bench.tally.problems() == before && info.attested_tree != Some(info.tree_sha256) {
+        // What lacks a manifest was told, and is another state.
+        let manifests_whole = info.failed.is_empty();
+        bench.tally.ran(Check::Trees, u64::from(manifests_whole));
+        if manifests_whole && info.attested_tree != Some(info.tree_sha256) {
             let message = "what was restored is not the state that the attestation says: its digest is another";
             bench.problem(Check::Trees, self.unit.chain, run, None, None, message);
         }
-        // What lacks a manifest was told, and has other counts.
-        for (ran, message) in plan.counts(&details).into_iter().filter(|_| info.failed.is_empty()) {
+        for (ran, message) in plan.counts(&details).into_iter().filter(|_| manifests_whole) {
             bench.tally.ran(Check::Counts, ran);
             if let Some(message) = message {
                 bench.problem(Check::Counts, self.unit.chain, run, None, None, message);
@@ -146,7 +151,7 @@ impl Snapshot<'_> {
     }
 
     fn nothing(&self) -> Result<Plan, RestoreTestError> {
-        Plan::nothing(self.bench.scratch.path()).map_err(|e| self.bench.scratch.error(e))
+        Plan::nothing(self.bench.scratch.path()).map_err(|e| self.bench.trouble(e))
     }
 
     /// Reads back what was restored, on several threads.
@@ -187,8 +192,8 @@ impl Snapshot<'_> {
             drop(give);
             io::Result::Ok(())
         })
-        .map_err(|e| self.bench.scratch.error(e))?;
-        let left = count(dir).map_err(|e| self.bench.scratch.error(e))?;
+        .map_err(|e| self.bench.trouble(e))?;
+        let left = count(dir).map_err(|e| self.bench.trouble(e))?;
         if left > 0 {
             let message = format!("{left} files lie in the restored directory that no manifest names");
             self.bench.problem(Check::Records, self.unit.chain, run, None, None, message);

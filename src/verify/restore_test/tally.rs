@@ -129,9 +129,12 @@ pub struct Count {
     pub excused: u64,
 }
 
+/// Counts and problems.
+pub type Saved = (BTreeMap<Check, Count>, Vec<Problem>);
+
 /// Everything that was counted and found.
 #[derive(Default)]
-pub struct Tally(Mutex<(BTreeMap<Check, Count>, Vec<Problem>)>);
+pub struct Tally(Mutex<Saved>);
 
 impl Tally {
     /// A check ran on so much more.
@@ -156,6 +159,18 @@ impl Tally {
         }
     }
 
+    /// Everything so far, to go back to.
+    pub fn save(&self) -> Saved {
+        self.0.lock().map(|inner| inner.clone()).unwrap_or_default()
+    }
+
+    /// Goes back to what was saved.
+    pub fn load(&self, saved: Saved) {
+        if let Ok(mut inner) = self.0.lock() {
+            *inner = saved;
+        }
+    }
+
     /// How many problems there are so far.
     pub fn problems(&self) -> usize {
         self.0.lock().map_or(0, |inner| inner.1.len())
@@ -167,7 +182,7 @@ impl Tally {
     }
 
     /// The counts and the problems.
-    pub fn take(self) -> (BTreeMap<Check, Count>, Vec<Problem>) {
+    pub fn take(self) -> Saved {
         self.0.into_inner().unwrap_or_default()
     }
 }
