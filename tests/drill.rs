@@ -60,7 +60,21 @@ fn a_lost_configuration_comes_back_and_is_measured() {
     );
     // What was destroyed is what had to be changed, and every record of both sources is as it was.
     assert!(report["destroyed"].as_u64().unwrap() > 20, "{report}");
-    assert_eq!(report["destroyed"], report["planned"]);
+    assert_eq!((&report["destroyed"], &report["planned"]), (&report["planned"], &report["applied"]));
+    let names = [
+        "detected",
+        "source_selected",
+        "key_available",
+        "data_available",
+        "verified",
+        "planned",
+        "restore_started",
+        "restore_done",
+        "cleanup_done",
+    ];
+    let instants: Vec<Timestamp> = names.iter().map(|name| at(&report["timeline"][name])).collect();
+    assert!(instants.is_sorted() && instants[0] == at(&report["declared"]), "{}", report["timeline"]);
+    assert_eq!((&report["type"], &report["unattended"], &report["clock"]["source"]), (&json!("functional"), &json!(true), &json!("store")));
     let entries = |source: &str| sandbox.json(&["show", source], 0)[0]["statement"]["predicate"]["entries"].as_u64().unwrap();
     assert_eq!(check(&report, "brought_back")["count"], entries("entra") + entries("azure"));
     for name in ["restored", "trees", "brought_back", "stays_gone", "events"] {

@@ -619,3 +619,66 @@ fn nobody_else_reads_what_is_restored_and_an_interrupted_test_takes_it_away() {
         assert_eq!(fs::read_dir(sandbox.path("tmp")).unwrap().count(), 0, "{signal}: what was restored is gone");
     }
 }
+
+#[test]
+fn a_partial_snapshot_is_restored_too_and_what_it_lacks_is_no_damage() {
+    let estate = Estate::new();
+    let refused = json!([{ "path": "/roleManagement/directory/roleDefinitions", "kind": "status", "status": 403 }]);
+    estate.faults(refused);
+    estate.snapshot("entra", 6);
+    let key = ["--key", "keys/tester.key", "--no-live"];
+    let report = test(&estate.sandbox, &key, 0);
+    // Nothing complete was ever captured: the newest partial one is what an incident would be answered with.
+    assert_eq!((&report["outcome"], &report["coverage"]), (&json!("complete"), &json!(1.0)), "{report}");
+    let references = check(&report, "references");
+    assert!(references["excused"].as_u64().unwrap() > 0, "roles that could not be captured are outside: {references}");
+    // Once there is a complete one, that is restored, and a later partial one is proved with it.
+    estate.faults(json!([]));
+    let complete = estate.snapshot("entra", 0).0;
+    estate.faults(json!([{ "path": "/roleManagement/directory/roleDefinitions", "kind": "status", "status": 403 }]));
+    estate.snapshot("entra", 6);
+    let report = test(&estate.sandbox, &key, 0);
+    let tested = report["tested"].as_array().unwrap().iter().find(|t| t["chain"] == "snapshot.entra").unwrap();
+    assert_eq!((&tested["run"], &report["coverage"]), (&complete["run"], &json!(1.0)), "{report}");
+}
+
+#[test]
+fn a_directory_that_vanishes_and_a_clock_that_went_back_are_no_damage() {
+    let sandbox = vault();
+    fs::create_dir(sandbox.path("tmp")).unwrap();
+    let mut told = None;
+    for _ in 0..30 {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_backstop"));
+        command.current_dir(sandbox.path("")).args(["restore-test", "--temporary", "tmp"]).args(ID);
+        let child = command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        // As soon as it has something there.
+        for _ in 0..100_000 {
+            let dir = fs::read_dir(sandbox.path("tmp")).unwrap().flatten().next();
+            if dir.is_some_and(|d| fs::remove_dir_all(d.path()).is_ok()) {
+                break;
+            }
+        }
+        let out = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8_lossy(&out.stderr).into_owned();
+        match out.status.code() {
+            Some(1) => {
+                told = Some(stderr);
+                break;
+            }
+            // It was done before it was disturbed.
+            code => assert_eq!(code, Some(0), "{stderr}"),
+        }
+    }
+    let told = told.expect("it was never caught");
+    assert!(told.contains("--temporary") || told.contains("cannot"), "{told}");
+    // The clock goes back a day: what was found is told, and that it cannot be attested.
+    let (preload, before) = (support::faketime(), "-1d");
+    let env = [("LD_PRELOAD", preload.to_str().unwrap()), ("FAKETIME", before), ("DONT_FAKE_MONOTONIC", "1"), ("NO_FAKE_STAT", "1")];
+    test(&sandbox, &[], 0);
+    let args: Vec<&str> = ["restore-test", "--json"].iter().chain(&ID).copied().collect();
+    let ran = sandbox.backstop_with(&args, &env);
+    assert_eq!(ran.code, 1, "{}{}", ran.stdout, ran.stderr);
+    let report: Value = serde_json::from_str(ran.stdout.trim()).unwrap();
+    assert_eq!(report["sequence"], Value::Null, "{report}");
+    assert!(ran.stderr.contains("clock"), "{}", ran.stderr);
+}

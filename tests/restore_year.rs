@@ -117,6 +117,8 @@ fn a_year_of_weekly_tests_covers_everything_and_finds_every_damage() {
             (ran.code, ran.json().remove(0))
         };
         let (code, report) = test(sunday);
+        let drawn: Vec<&str> = report["tested"].as_array().unwrap().iter().map(|t| t["drawn"].as_str().unwrap()).collect();
+        assert!(drawn.len() >= 2 && drawn[..2] == ["newest", "newest"] && !drawn[2..].contains(&"newest"), "the newest first: {drawn:?}");
         let ranges = covered(&sandbox, &report);
         let hit = |chain: &str, number: u64| ranges.iter().any(|(c, from, to)| c == chain && (*from..=*to).contains(&number));
         let expected: Vec<String> = damages.iter().filter(|(_, (_, chain, n))| hit(chain, *n)).map(|(name, _)| name.clone()).collect();

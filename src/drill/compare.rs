@@ -86,10 +86,11 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Carries them out.
-    pub fn apply(self, stand_in: &mut StandIn) {
+    /// Carries them out; gives how many were.
+    pub fn apply(self, stand_in: &mut StandIn) -> u64 {
         self.put.iter().for_each(|(id, value)| stand_in.put(&self.collection, id, value));
-        self.remove.iter().for_each(|id| _ = stand_in.remove(&self.collection, id));
+        let removed = self.remove.iter().filter(|id| stand_in.remove(&self.collection, id)).count();
+        (self.put.len() + removed) as u64
     }
 }
 

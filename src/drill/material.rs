@@ -12,14 +12,16 @@ use serde_json::Value;
 use super::{DrillError, DrillJob, check};
 use crate::objective::{Point, Subject};
 use crate::path::encode_component;
-use crate::restore::{Existing, FilesJob, FilesReport, LogsJob, LogsReport, Pick, restore_files, restore_logs};
+use crate::restore::{
+    Existing, FilesJob, FilesReport, LogsJob, LogsReport, Pick, RestoreError, open_manifest, restore_files, restore_logs,
+};
 use crate::sample::{Events, StandIn};
 use crate::source::catalog::{Catalog, CollectionSpec, Plane};
 use crate::source::import::{Pointers, event_key};
 use crate::store::Sha256;
 use crate::vault::Attested;
 use crate::vault::attestation::{CheckRecord, DrillRpo, DrillSource, DrillStream, ExportDetails, SnapshotDetails};
-use crate::vault::names::period_folder;
+use crate::vault::names::{is_manifest, period_folder};
 
 /// So much of each stream is brought back.
 const EVENTS_OF: SignedDuration = SignedDuration::from_hours(24);
@@ -33,6 +35,16 @@ pub struct Selected {
 }
 
 impl Selected {
+    /// Opens its first object, as a proof that the key is at hand. What cannot be read is told when it is restored.
+    pub fn open(&self, job: &DrillJob<'_>) -> Result<(), DrillError> {
+        let objects = self.point.iter().flat_map(|(_, attested)| &attested.statement.predicate.objects);
+        let Some(manifest) = objects.into_iter().find(|o| is_manifest(&o.name)) else { return Ok(()) };
+        match open_manifest(&job.writer.ledger, job.identities, manifest) {
+            Err(e @ RestoreError::WrongIdentity { .. }) => Err(e.into()),
+            _ => Ok(()),
+        }
+    }
+
     /// How old what is brought back was when the disaster struck.
     pub fn rpo(&self, struck: Timestamp, objective: SignedDuration) -> DrillRpo {
         let age = |(point, _): &(Point, Attested)| struck.duration_since(point.captured).as_secs().max(0);
@@ -129,6 +141,15 @@ impl Material {
         let details = self.0.iter().filter_map(|(_, attested, ..)| attested.statement.predicate.details::<SnapshotDetails>().ok());
         let known = |name: &str| Catalog::all().collection(name).is_some();
         details.flat_map(|d| d.collections).filter(|c| known(&c.name)).map(|c| c.count).sum()
+    }
+
+    /// Bytes that were restored.
+    pub fn restored_bytes(&self) -> u64 {
+        let of = |restored: &Restored| match restored {
+            Restored::Source { report, .. } => report.restored_bytes,
+            Restored::Stream { file, .. } => fs::metadata(file).map_or(0, |m| m.len()),
+        };
+        self.0.iter().map(|(_, _, restored, _)| of(restored)).sum()
     }
 
     /// Loads a stand-in with all of it.

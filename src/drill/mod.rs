@@ -18,7 +18,7 @@ use crate::observe::Monitor;
 use crate::restore::{RestoreError, Scratch};
 use crate::sample::{SampleError, StandIn};
 use crate::store::StoreError;
-use crate::vault::attestation::{CheckRecord, DrillDetails, DrillRpo, Kind, Outcome};
+use crate::vault::attestation::{CheckRecord, DrillClock, DrillDetails, DrillRpo, DrillTimeline, Kind, Outcome};
 use crate::vault::keys::Identities;
 use crate::vault::names::{ChainName, RunId};
 use crate::vault::seal::SealError;
@@ -107,6 +107,7 @@ pub enum DrillError {
 pub fn drill(job: &DrillJob<'_>) -> Result<DrillReport, DrillError> {
     let ledger = &job.writer.ledger;
     let struck = job.writer.now()?;
+    let ahead = job.writer.clock.now().duration_since(struck).as_secs_f64();
     let run = RunId::new(struck);
     let mut watch = Watch::start(struck);
     // The disaster strikes now; staging what it strikes takes time that no real one would.
@@ -135,26 +136,29 @@ pub fn drill(job: &DrillJob<'_>) -> Result<DrillReport, DrillError> {
 
     // From here on the clock runs, and nothing but the vault is read.
     let selected = select(job, struck)?;
-    watch.step("select", true);
+    let source_selected = watch.step("select", true);
+    selected.iter().find(|s| s.point.is_some()).map_or(Ok(()), |s| s.open(job))?;
+    let key_available = watch.step("open", true);
     let material = Material::fetch(job, &selected, &dir.path().join("restored"))?;
-    watch.step("fetch_and_verify", true);
+    let data_available = watch.step("fetch_and_verify", true);
     let plan = Plan::make(&stand_in, &material).map_err(scratch)?;
-    watch.step("plan", true);
-    let planned = plan.changes();
+    let restore_started = watch.step("plan", true);
+    let (planned, mut applied) = (plan.changes(), 0);
     for (collection, changes) in plan.in_order() {
-        changes.apply(&mut stand_in);
+        applied += changes.apply(&mut stand_in);
         watch.step(&format!("apply {collection}"), true);
     }
     material.load_events(job, &mut stand_in)?;
-    watch.step("apply logs", true);
+    let restore_done = watch.step("apply logs", true);
     let (mut checks, mut problems) = (Vec::new(), Vec::new());
     material.judge(&mut checks, &mut problems);
     truth.judge(&stand_in, &added, expected, &mut checks, &mut problems);
     compare::judge_events(&mut stand_in, &lost_events, &mut checks, &mut problems);
     watch.step("validate", true);
     let validated = watch.now();
+    let restored_bytes = material.restored_bytes();
     drop(dir);
-    watch.step("clean_up", false);
+    let cleanup_done = watch.step("clean_up", false);
 
     let rpo: Vec<DrillRpo> = selected.iter().map(|s| s.rpo(struck, job.rpo)).collect();
     let rto_achieved = validated.duration_since(declared).as_secs_f64();
@@ -164,6 +168,23 @@ pub fn drill(job: &DrillJob<'_>) -> Result<DrillReport, DrillError> {
     let earlier = ledger.chain_until(&ChainName::drill(), is_drill)?.attested.into_iter().rev().find(is_drill);
     let details = DrillDetails {
         scenario: job.runbook.id.to_owned(),
+        drill_type: "functional".to_owned(),
+        class: job.runbook.head("class").unwrap_or_default().to_owned(),
+        unattended: true,
+        clock: DrillClock { source: "store".to_owned(), ahead_seconds: ahead },
+        timeline: DrillTimeline {
+            detected: declared,
+            source_selected,
+            key_available,
+            data_available,
+            verified: data_available,
+            planned: restore_started,
+            plan_approved: None,
+            restore_started,
+            restore_done,
+            service_accepted: None,
+            cleanup_done,
+        },
         runbook: job.runbook.id.to_owned(),
         runbook_sha256: job.runbook.sha256(),
         environment: "stand_in".to_owned(),
@@ -175,6 +196,9 @@ pub fn drill(job: &DrillJob<'_>) -> Result<DrillReport, DrillError> {
         streams: material.streams(),
         destroyed,
         planned,
+        applied,
+        skipped: 0,
+        restored_bytes,
         rpo,
         rto_achieved_seconds: rto_achieved,
         rto_objective_seconds: job.rto.as_secs(),

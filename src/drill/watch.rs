@@ -27,8 +27,8 @@ impl Watch {
         self.base.saturating_add(elapsed).unwrap_or(self.base)
     }
 
-    /// A step ends; it began where the last one ended.
-    pub fn step(&mut self, name: &str, counts: bool) {
+    /// A step ends now, which is given; it began where the last one ended.
+    pub fn step(&mut self, name: &str, counts: bool) -> Timestamp {
         let finished = self.now();
         self.steps.push(DrillStep {
             name: name.to_owned(),
@@ -40,5 +40,6 @@ impl Watch {
             outcome: "done".to_owned(),
         });
         self.last = finished;
+        finished
     }
 }

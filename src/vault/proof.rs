@@ -182,11 +182,58 @@ pub struct EarlierDrill {
     pub worst_rpo_seconds: Option<i64>,
 }
 
+/// How the clock of a drill stood at its start.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DrillClock {
+    /// Whose clock every instant is by: `store`.
+    pub source: String,
+    /// By how much this machine's clock was ahead of it.
+    pub ahead_seconds: f64,
+}
+
+/// The instants of a drill, as an after-action report lists them. What never happens in a stand-in is null.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DrillTimeline {
+    /// The disaster was seen.
+    pub detected: Timestamp,
+    /// The recovery points were chosen.
+    pub source_selected: Timestamp,
+    /// An identity had opened the first object.
+    pub key_available: Timestamp,
+    /// Everything was restored into a directory.
+    pub data_available: Timestamp,
+    /// Every byte of it was proved: at the same instant, since nothing unproved is written.
+    pub verified: Timestamp,
+    /// What must be changed was known.
+    pub planned: Timestamp,
+    /// Somebody approved it.
+    pub plan_approved: Option<Timestamp>,
+    /// The first change.
+    pub restore_started: Timestamp,
+    /// The last one.
+    pub restore_done: Timestamp,
+    /// Those whom it serves took it back.
+    pub service_accepted: Option<Timestamp>,
+    /// Nothing of it was left.
+    pub cleanup_done: Timestamp,
+}
+
 /// What a drill adds to the predicate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DrillDetails {
     /// What was practised.
     pub scenario: String,
+    /// `functional`: everything is done, in a stand-in.
+    #[serde(rename = "type")]
+    pub drill_type: String,
+    /// What kind of disruption it is.
+    pub class: String,
+    /// Whether nobody took part.
+    pub unattended: bool,
+    /// How the clock stood.
+    pub clock: DrillClock,
+    /// Its instants.
+    pub timeline: DrillTimeline,
     /// By which runbook.
     pub runbook: String,
     /// Its digest.
@@ -209,6 +256,12 @@ pub struct DrillDetails {
     pub destroyed: u64,
     /// Records that had to be changed to bring it back.
     pub planned: u64,
+    /// Those that were.
+    pub applied: u64,
+    /// Those that were left out on purpose, or cannot be brought back at all: none in a stand-in.
+    pub skipped: u64,
+    /// Bytes restored from the vault.
+    pub restored_bytes: u64,
     /// By source and stream.
     pub rpo: Vec<DrillRpo>,
     /// From declared to validated.
