@@ -142,7 +142,7 @@ fn commit(error: &CommitError) -> (Exit, Option<String>) {
             Exit::Refused,
             Some("see to the store's legal holds, then say `backstop hold add` with the same scope and reason again; `backstop verify` names what is not held".into()),
         ),
-        CommitError::Encode(_) | CommitError::NoNumber(_) => (Exit::Failed, None),
+        CommitError::Encode(_) | CommitError::Unreadable(_) | CommitError::NoNumber(_) => (Exit::Failed, None),
     }
 }
 

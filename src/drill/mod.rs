@@ -197,7 +197,7 @@ pub fn drill(job: &DrillJob<'_>) -> Result<DrillReport, DrillError> {
         destroyed,
         planned,
         applied,
-        skipped: 0,
+        left_out: 0,
         restored_bytes,
         rpo,
         rto_achieved_seconds: rto_achieved,

@@ -147,6 +147,9 @@ pub enum CommitError {
     /// The statement cannot be encoded.
     #[error("the attestation cannot be encoded")]
     Encode(#[source] serde_json::Error),
+    /// The statement could be encoded, but not be read again.
+    #[error("the attestation would be void, and is not committed: {0}")]
+    Unreadable(String),
     /// Every number was taken.
     #[error("no free number was found on the chain {0} in a thousand tries")]
     NoNumber(ChainName),
@@ -288,7 +291,10 @@ impl Writer {
             details: draft.details.clone(),
         };
         let statement = Statement { kind: draft.kind, subject, predicate };
-        let bytes = Envelope::sign(&statement.to_bytes().map_err(CommitError::Encode)?, &self.signer);
+        let payload = statement.to_bytes().map_err(CommitError::Encode)?;
+        // What no reader would accept must not be locked for years under a number of the chain.
+        Statement::parse(&payload).map_err(CommitError::Unreadable)?;
+        let bytes = Envelope::sign(&payload, &self.signer);
         let own = self.lock_from(Container::Attestations, finished);
         let longest = objects.iter().filter_map(|o| o.lock.until).max();
         let lock = LockRequest { until: longest.map_or(own.until, |until| until.max(own.until)), ..own };

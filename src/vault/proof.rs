@@ -259,7 +259,7 @@ pub struct DrillDetails {
     /// Those that were.
     pub applied: u64,
     /// Those that were left out on purpose, or cannot be brought back at all: none in a stand-in.
-    pub skipped: u64,
+    pub left_out: u64,
     /// Bytes restored from the vault.
     pub restored_bytes: u64,
     /// By source and stream.
