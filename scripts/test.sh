@@ -31,6 +31,12 @@ need python3 python3
 need cc gcc
 need c++ g++
 need shellcheck shellcheck
+need promtool prometheus
+need buildah buildah
+need debootstrap debootstrap
+need chromium chromium
+need runsv runit
+/usr/bin/python3 -c 'import aiosmtpd' 2> /dev/null || packages+=(python3-aiosmtpd)
 python3 -c 'import ensurepip' 2> /dev/null || packages+=(python3-venv)
 if [ ${#packages[@]} -gt 0 ]; then
     command -v apt-get > /dev/null || die "please install: ${packages[*]}"

@@ -127,7 +127,7 @@ fn the_template_is_what_the_service_takes() {
         ("/resources/1/properties/isVersioningEnabled", json!("yes"), "is no bool"),
         ("/resources/1/properties/restorePolicy", json!({ "on": true }), "no such property"),
         ("/resources/2/properties", json!({ "hasLegalHold": true }), "only the service sets it"),
-        ("/resources/3/properties/policy/rules/0/definition/actions", json!({ "version": { "tierToCool": {} } }), "missing"),
+        ("/resources/4/properties/policy/rules/0/definition/actions", json!({ "version": { "tierToCool": {} } }), "missing"),
     ];
     for (place, value, says) in broken {
         let mut template = template.clone();
@@ -172,7 +172,7 @@ fn the_template_has_the_same_roles_and_rules_as_the_files() {
     let template = parsed("main.json");
     let default = |name: &str| &template["parameters"][name]["defaultValue"];
     // With every parameter at its default the template's rules are the file's.
-    let mut rules = template.pointer("/resources/3/properties/policy").unwrap().to_string();
+    let mut rules = template.pointer("/resources/4/properties/policy").unwrap().to_string();
     for name in ["coolAfterDays", "archiveAfterDays", "staysRehydratedDays"] {
         rules = rules.replace(&format!("\"[parameters('{name}')]\""), &default(name).to_string());
     }
@@ -334,7 +334,7 @@ fn a_new_account_is_made_in_an_order_that_holds() {
     let done = setup(Cloud::Empty, &[&NEW[..], &["--create-group", "--agent-principal", agent]].concat());
     assert_eq!(done.code, 0, "{}", done.stderr);
     let changes = done.changes();
-    let (data, roles) = changes.split_at(7);
+    let (data, roles) = changes.split_at(8);
     assert_eq!(*data[0], line("group create --name backup --location westeurope"));
     assert_eq!(
         *data[1],
@@ -357,6 +357,9 @@ fn a_new_account_is_made_in_an_order_that_holds() {
         let rest = "--storage-account vault01 --resource-group backup --public-access off --enable-vlw true";
         assert_eq!(**call, line(&format!("storage container-rm create --name {name} {rest}")));
     }
+    // No lock is on it: leases end, and notes change.
+    let leases = "storage container-rm create --name backstop-leases --storage-account vault01 --resource-group backup --public-access off";
+    assert_eq!(*data[7], line(leases));
     let begins = |call: &[String], words: &str| assert_eq!(call[..words.split(' ').count()].join(" "), words);
     begins(roles[0], "storage account management-policy create --account-name vault01 --resource-group backup --policy");
     assert_eq!(serde_json::from_str::<Value>(value_of(roles[0], "--policy")).unwrap(), parsed("lifecycle.json"));

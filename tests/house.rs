@@ -7,7 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms that it may know; `cli` may know all of them.
-const ALLOWED: [(&str, &[&str]); 16] = [
+const ALLOWED: [(&str, &[&str]); 19] = [
+    ("agent", &["alert", "objective", "policy", "vault", "store"]),
+    ("alert", &["policy", "store", "http"]),
+    ("web", &["alert", "objective", "policy"]),
     ("backup", &["vault", "source", "store", "observe", "path", "sort"]),
     ("restore", &["vault", "source", "store", "observe", "path", "sort"]),
     ("verify", &["vault", "source", "store", "observe", "path", "restore", "sort", "objective"]),
@@ -259,7 +262,11 @@ fn lines_with<'a>(files: &'a [SourceFile], rooms: &[&str], words: &[&str]) -> Ve
 fn only_the_command_line_prints_or_ends_the_process() {
     let files = files();
     let words = ["println!", "print!(", "eprint!(", "dbg!", "process::exit", "process::abort", "std::process", "io::stdout", "io::stderr"];
-    assert_eq!(lines_with(&files, &["cli", "main"], &words), []);
+    let found = lines_with(&files, &["cli", "main"], &words);
+    // The agent starts processes; it ends none but those.
+    let starts = ["use std::process::{Command, Stdio};", "use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};"];
+    let found: Vec<_> = found.into_iter().filter(|(file, _, line)| !(file.starts_with("src/agent/") && starts.contains(line))).collect();
+    assert_eq!(found, []);
     assert!(!lines_with(&files, &["main"], &["std::process"]).is_empty(), "the words find nothing anywhere");
 }
 

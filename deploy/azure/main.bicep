@@ -26,6 +26,9 @@ param containerNames object = {
   attestations: 'attestations'
 }
 
+@description('The container of the leases by which several agents share the work.')
+param leasesContainer string = 'backstop-leases'
+
 @description('For how many days deleted blobs and containers can be brought back.')
 @minValue(1)
 @maxValue(365)
@@ -187,6 +190,15 @@ resource vaultContainers 'Microsoft.Storage/storageAccounts/blobServices/contain
     }
   }
 }]
+
+// By leases on blobs in it, several agents share the work. Nothing in it is locked, and nothing is lost with it.
+resource leases 'Microsoft.Storage/storageAccounts/blobServices/containers@2023-05-01' = {
+  parent: blobService
+  name: leasesContainer
+  properties: {
+    publicAccess: 'None'
+  }
+}
 
 // Colder with age, and no rule deletes: disposal is a decision of operators.
 resource lifecycle 'Microsoft.Storage/storageAccounts/managementPolicies@2023-05-01' = {

@@ -293,6 +293,14 @@ container "$audit"
 container "$evidence"
 container "$attest"
 
+# By leases on blobs in it, several agents share the work. Nothing in it is locked, and nothing is lost with it.
+there=false
+if [ "$dry" -eq 0 ]; then
+    ask storage container-rm exists --name backstop-leases --storage-account "$account" --resource-group "$group" --query exists
+    there=$answer
+fi
+[ "$there" = true ] || run storage container-rm create --name backstop-leases --storage-account "$account" --resource-group "$group" --public-access off
+
 # ---- with --lock-by container: a retention policy on each
 retain() {
     name=$1 days=$2 state='' known=0

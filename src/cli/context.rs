@@ -49,9 +49,25 @@ pub fn threads() -> usize {
 }
 
 impl Context {
+    /// A process that the agent started ends when the agent is gone.
+    pub fn end_with_the_agent(&self) {
+        if self.global.run_by_agent.is_some() {
+            // Without the kernel's help it ends by itself, later.
+            let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM));
+        }
+    }
+
     /// The policy, with its warnings told.
     pub fn policy(&self) -> Result<LoadedPolicy, CliError> {
-        let policy = LoadedPolicy::load(&self.global.policy)?;
+        let policy = match &self.global.run_by_agent {
+            // Paths in it are relative to where it was first.
+            Some(copy) => {
+                let read = fs::read(copy);
+                let bytes = read.map_err(|source| crate::policy::PolicyError::Read { file: copy.clone(), source })?;
+                LoadedPolicy::from_bytes(&self.global.policy, bytes)?
+            }
+            None => LoadedPolicy::load(&self.global.policy)?,
+        };
         for warning in &policy.warnings {
             let place = warning.place.map_or_else(String::new, |(l, c)| format!(":{l}:{c}"));
             self.output.note(format!("{}{place}: {warning}", policy.file.display()));
@@ -64,7 +80,8 @@ impl Context {
         super::store::open(policy)
     }
 
-    fn anchor(&self, policy: Option<&LoadedPolicy>) -> Result<Anchor, CliError> {
+    /// What trust in the vault starts from.
+    pub fn anchor(&self, policy: Option<&LoadedPolicy>) -> Result<Anchor, CliError> {
         if let Some(text) = &self.global.genesis {
             let digest = text.parse().map_err(|e| CliError::new(Exit::Usage, format!("--genesis: {e}")))?;
             return Ok(Anchor::Digest(digest));
@@ -124,7 +141,7 @@ impl Context {
         let said = match key {
             Some(key) => key.to_owned(),
             None => {
-                let policy = LoadedPolicy::load(&self.global.policy)?;
+                let policy = self.policy()?;
                 let file = policy.policy.signing.tester_key_file.as_ref().map(|f| policy.path(&f.value));
                 file.ok_or_else(|| {
                     CliError::new(Exit::Usage, "this is attested by a tester, and no tester's key was given")

@@ -7,7 +7,7 @@ use super::credential;
 use super::exit::{CliError, Exit};
 use super::output::{BAD, DOUBT, FAINT, GOOD};
 use super::store;
-use crate::doctor::{AccountCheck, Findings, HostCheck, Severity, check_account, check_canary, check_host};
+use crate::doctor::{AccountCheck, Findings, HostCheck, Severity, check_account, check_canary, check_host, check_night};
 use crate::policy::{AzureVault, CredentialKind, LoadedPolicy};
 use crate::store::azure::{SasFacts, sas_facts};
 use crate::store::{Clock, Store, SystemClock};
@@ -31,6 +31,8 @@ pub fn run(context: &Context) -> Result<Exit, CliError> {
     let state = Context::state_dir(&policy);
     let check = HostCheck { policy: &policy, state: &state, identities: &context.global.identity, ledger: ledger.as_ref(), now };
     check_host(&check, &mut out);
+    let leases = store::leases(&policy).map_err(|e| e.causes.join(": "));
+    check_night(&policy.policy, leases.as_deref().map_err(Clone::clone), &mut out);
     show(context, &out)
 }
 

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::process::ExitCode;
 
+use crate::agent::HostError;
 use crate::backup::{ExportError, ImportError, SnapshotError};
 use crate::drill::DrillError;
 use crate::policy::PolicyError;
@@ -313,6 +314,13 @@ errors! {
         DrillError::Store(e) => store(e),
         DrillError::Ledger(e) => ledger(e),
         DrillError::Commit(e) => commit(e),
+    },
+    HostError => |e| match e {
+        HostError::Busy { .. } => (Exit::TryAgain, Some("one agent a state directory: stop the other one, or give this one its own (`state` in the policy)".into())),
+        HostError::Newer { .. } => (Exit::Failed, Some("run the newer version, or give this one another state directory (`state` in the policy): what stands there is only a cache".into())),
+        HostError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull =>
+            (Exit::Failed, Some("free some room in the state directory".into())),
+        HostError::Io { .. } => (Exit::Failed, Some("give this user the right to write there, or say another place with `state` in the policy".into())),
     },
     AuditError => |e| match e {
         AuditError::Store(e) => store(e),

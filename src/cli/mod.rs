@@ -1,8 +1,10 @@
 //! The command line: arguments in, one library call, rendering out. No logic of its own.
 
+mod channels;
 mod checkpoint;
 mod context;
 mod credential;
+mod daemon;
 mod diff;
 mod dispose;
 mod doctor;
@@ -11,25 +13,31 @@ mod estimate;
 pub mod exit;
 mod export;
 mod find;
+mod generate;
 mod hold;
 mod import;
 mod init;
 mod init_azure;
 mod key;
 mod ls;
+mod notify;
 mod output;
 mod policy;
 mod quickstart;
 mod restore;
 mod restore_test;
+mod run;
 mod sample;
+mod scheduler;
 mod select;
 mod show;
 mod snapshot;
 mod status;
 mod store;
+mod telemetry;
 mod tenant;
 mod verify;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -87,6 +95,9 @@ struct Global {
     /// No progress bars
     #[arg(long, global = true)]
     no_progress: bool,
+    /// The agent runs this command, by its own copy of the policy; it ends with the agent
+    #[arg(long, global = true, hide = true, value_name = "FILE")]
+    run_by_agent: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -119,6 +130,13 @@ enum Command {
     RestoreTest(restore_test::RestoreTestArgs),
     /// Hold a drill: a disaster in a tenant that stands in for the real one, brought back from the vault alone, and measured
     Drill(drill::DrillArgs),
+    /// The daemon: runs the policy's jobs when they are due, tells who must know, shows how things stand
+    Run(run::RunArgs),
+    /// Looks at a vault from elsewhere, with rights to read and no key, and raises the alarm
+    Watch(watch::WatchArgs),
+    /// The channels by which people are told, the open alerts, and who acts
+    #[command(subcommand)]
+    Notify(notify::NotifyCommand),
     /// Audit the whole vault, without a key or in depth
     Verify(verify::VerifyArgs),
     /// What is really in force: store, locks, rights, keys, clock, disk, schedules; exit 1 where backups are endangered
@@ -139,6 +157,9 @@ enum Command {
     /// Serve a sample tenant, and let things happen to it
     #[command(subcommand)]
     Sample(sample::SampleCommand),
+    /// Shell completions and man pages
+    #[command(subcommand)]
+    Generate(generate::GenerateCommand),
 }
 
 /// Runs the program; the result is its exit code.
@@ -154,10 +175,14 @@ pub fn run() -> Exit {
     Output::set_color(color);
     let output = Output { json, quiet, verbose, progress: !no_progress, muted: false };
     let context = Context { global: cli.global, output };
+    context.end_with_the_agent();
+    let daemon = matches!(&cli.command, Command::Run(_) | Command::Watch(_));
     match dispatch(&context, cli.command) {
         Ok(exit) => exit,
         Err(error) => {
-            output.error(&error);
+            if !daemon || !telemetry::failed(&context, &error) {
+                output.error(&error);
+            }
             error.exit
         }
     }
@@ -178,6 +203,10 @@ fn dispatch(context: &Context, command: Command) -> Result<Exit, CliError> {
         Command::Restore(command) => restore::run(context, &command),
         Command::RestoreTest(args) => restore_test::run(context, &args),
         Command::Drill(args) => drill::run(context, &args),
+        Command::Watch(args) => watch::run(context, &args),
+        Command::Generate(command) => generate::run(context, &command),
+        Command::Notify(command) => notify::run(context, &command),
+        Command::Run(args) => run::run(context, &args),
         Command::Doctor => doctor::run(context),
         Command::Status => status::run(context),
         Command::Verify(args) => verify::run(context, &args),

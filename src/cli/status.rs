@@ -41,6 +41,7 @@ pub fn run(context: &Context) -> Result<Exit, CliError> {
         "covered_bytes": status.coverage.covered_bytes, "stored_bytes": status.coverage.stored_bytes,
         "availability": {
             "objective_percent": objectives.availability, "days_30": status.days_30, "days_365": status.days_365,
+            "days": status.days,
         },
         "restore_test": status.restore_test, "drill": status.drill, "runbooks": runbooks(), "restore_times": status.restore_times, "next_review": status.next_review,
         "findings": status.findings,

@@ -9,9 +9,12 @@ use super::exit::{CliError, Exit};
 use super::tenant::{ARM, AUTHORITY};
 use crate::http::{self, Identity, IdentityOptions, Service, ServiceOptions, Transport};
 use crate::policy::{AzureVault, CredentialKind, LoadedPolicy};
-use crate::store::azure::{Access, AzureOptions, AzureStore, LockBy, Manager, check_sas};
-use crate::store::{LocalStore, Store, SystemClock};
+use crate::store::azure::{Access, AzureLeases, AzureOptions, AzureStore, LockBy, Manager, check_sas};
+use crate::store::{Leases, LocalLeases, LocalStore, Store, SystemClock};
 use crate::vault::names::Container;
+
+/// Beside the containers of a local vault; names that begin with a dot are no objects.
+const LEASES: &str = ".leases";
 
 fn usage(message: impl Into<String>) -> CliError {
     CliError::new(Exit::Usage, message)
@@ -35,8 +38,22 @@ pub fn create(policy: &LoadedPolicy) -> Result<Arc<dyn Store>, CliError> {
     }
 }
 
+/// The leases by which several agents on a vault share the work.
+pub fn leases(policy: &LoadedPolicy) -> Result<Arc<dyn Leases>, CliError> {
+    let vault = &policy.policy.vault;
+    match (&vault.local, &vault.azure) {
+        (Some(local), _) => Ok(Arc::new(LocalLeases::open(policy.path(&local.path).join(LEASES), Arc::new(SystemClock)))),
+        (None, Some(said)) => Ok(Arc::new(AzureLeases::new(client(policy, &said.value)?, said.value.leases()))),
+        (None, None) => Err(usage("the policy names no place for its vault")),
+    }
+}
+
 /// A client of the account.
 pub fn azure(policy: &LoadedPolicy, said: &AzureVault) -> Result<Arc<AzureStore>, CliError> {
+    client(policy, said).map(Arc::new)
+}
+
+fn client(policy: &LoadedPolicy, said: &AzureVault) -> Result<AzureStore, CliError> {
     let endpoint = http::endpoint(&said.endpoint()).map_err(usage)?;
     let (access, who) = access(policy, said)?;
     let transport = Transport::new([&endpoint]).map_err(credential::unfit)?;
@@ -45,7 +62,7 @@ pub fn azure(policy: &LoadedPolicy, said: &AzureVault) -> Result<Arc<AzureStore>
         _ => LockBy::Version,
     };
     let containers: BTreeMap<String, String> = Container::ALL.into_iter().map(|c| (c.as_str().to_owned(), said.container(c))).collect();
-    Ok(Arc::new(AzureStore::open(AzureOptions { endpoint, containers, access, who, transport, by })?))
+    Ok(AzureStore::open(AzureOptions { endpoint, containers, access, who, transport, by })?)
 }
 
 /// The account through the resource manager; only tokens open it.

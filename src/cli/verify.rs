@@ -57,7 +57,7 @@ pub fn run(context: &Context, args: &VerifyArgs) -> Result<Exit, CliError> {
     output.json(&json!({
         "ok": report.ok, "deep": report.deep, "attestations": report.attestations, "objects": report.objects,
         "verified_bytes": report.verified_bytes, "records": report.records, "findings": report.findings,
-        "checkpoint": report.checkpoint, "genesis_sha256": ledger.trust().genesis(), "duration_seconds": begun.elapsed().as_secs_f64(),
+        "checkpoint": report.checkpoint, "heads": report.heads, "genesis_sha256": ledger.trust().genesis(), "duration_seconds": begun.elapsed().as_secs_f64(),
     }));
     for finding in &report.findings {
         show(context, finding);

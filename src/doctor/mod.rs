@@ -6,12 +6,14 @@
 mod account;
 mod canary;
 mod host;
+mod night;
 
 use serde::Serialize;
 
 pub use account::{AccountCheck, check_account};
 pub use canary::check_canary;
 pub use host::{HostCheck, check_host};
+pub use night::check_night;
 
 /// How bad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

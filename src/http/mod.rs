@@ -8,6 +8,7 @@ mod certificate;
 mod credential;
 mod error;
 mod identity;
+mod outbound;
 mod pages;
 mod retry;
 mod token;
@@ -23,6 +24,7 @@ use url::Url;
 pub use credential::{Assertion, Credential, ManagedIdentity, Secret};
 pub use error::HttpError;
 pub use identity::{Identity, IdentityOptions};
+pub use outbound::{Outbound, OutboundError};
 pub use pages::{Page, Pages};
 pub use transport::{METADATA_VARIABLE, Transport, for_sdk};
 
@@ -214,7 +216,7 @@ impl Service {
 }
 
 /// Makes ring the provider of encryption, unless whoever came first installed one: that serves as well.
-fn install_crypto() {
+pub(crate) fn install_crypto() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 

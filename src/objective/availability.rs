@@ -30,27 +30,51 @@ type Span = (Timestamp, Timestamp);
 
 /// The availability from `from` to `to`; nothing if no chain is answered for by then.
 pub fn availability<'a>(chains: impl IntoIterator<Item = Held<'a>>, from: Timestamp, to: Timestamp) -> Option<Availability> {
-    let mut beyond: Vec<Span> = Vec::new();
+    let (from, beyond) = beyond(chains, from, to)?;
+    Some(within(&beyond, from, to))
+}
+
+/// The availability of each day of UTC from `from` to `to`, as far as a chain is answered for.
+pub fn by_day<'a>(chains: impl IntoIterator<Item = Held<'a>>, from: Timestamp, to: Timestamp) -> Vec<Availability> {
+    let Some((from, beyond)) = beyond(chains, from, to) else { return Vec::new() };
+    let midnight = |at: Timestamp| {
+        let day = at.to_zoned(jiff::tz::TimeZone::UTC).date();
+        day.tomorrow().ok().and_then(|d| d.to_zoned(jiff::tz::TimeZone::UTC).ok()).map_or(to, |z| z.timestamp())
+    };
+    let first = (from < to).then(|| (from, midnight(from).min(to)));
+    let days = std::iter::successors(first, |(_, end)| (*end < to).then(|| (*end, midnight(*end).min(to))));
+    days.map(|(begin, end)| within(&beyond, begin, end)).collect()
+}
+
+/// Since when chains are answered for, and when at least one was beyond its objective: spans in order, apart.
+fn beyond<'a>(chains: impl IntoIterator<Item = Held<'a>>, from: Timestamp, to: Timestamp) -> Option<(Timestamp, Vec<Span>)> {
+    let mut all: Vec<Span> = Vec::new();
     let mut begins: Option<Timestamp> = None;
     for chain in chains {
         let start = chain.since.max(from);
         if start < to {
             begins = Some(begins.map_or(start, |b| b.min(start)));
-            beyond.extend(gaps(&chain, start, to));
+            all.extend(gaps(&chain, start, to));
         }
     }
     let from = begins?;
-    beyond.sort_unstable();
-    let (mut sum, mut upto) = (SignedDuration::ZERO, from);
-    for (begin, end) in beyond {
-        let begin = begin.max(upto);
-        if end > begin {
-            sum += end.duration_since(begin);
-            upto = end;
+    all.sort_unstable();
+    let mut apart: Vec<Span> = Vec::with_capacity(all.len());
+    for (begin, end) in all {
+        match apart.last_mut() {
+            Some(last) if begin <= last.1 => last.1 = last.1.max(end),
+            _ => apart.push((begin, end)),
         }
     }
+    Some((from, apart))
+}
+
+fn within(beyond: &[Span], from: Timestamp, to: Timestamp) -> Availability {
+    let first = beyond.partition_point(|(_, end)| *end <= from);
+    let inside = beyond[first..].iter().take_while(|(begin, _)| *begin < to);
+    let sum = inside.fold(SignedDuration::ZERO, |sum, (begin, end)| sum + (*end).min(to).duration_since((*begin).max(from)));
     let all = to.duration_since(from);
-    Some(Availability { from, beyond: sum, percent: 100.0 * (1.0 - sum.as_secs_f64() / all.as_secs_f64()) })
+    Availability { from, beyond: sum, percent: 100.0 * (1.0 - sum.as_secs_f64() / all.as_secs_f64()) }
 }
 
 /// When between two instants the chain was beyond its objective.
@@ -117,6 +141,21 @@ mod tests {
         let a = [point(1, 0, 0), point(2, 100, 100)];
         let b = [point(1, 20, 20), point(2, 110, 110)];
         assert_eq!(beyond(&[(&a, 0), (&b, 20)], 0, 120), Some((0, 50)));
+    }
+
+    #[test]
+    fn each_day_has_its_own() {
+        let day = 1440;
+        // It begins an hour before midnight, fails over the next midnight but one, and never comes back.
+        let midnight = (at(0).as_second() / 86_400 + 1) * 86_400 - at(0).as_second();
+        let first = midnight / 60 - 60;
+        let points: Vec<Point> = (0..).map(|n| first + 30 * n).take_while(|m| *m < first + 60 + day - 90).map(|m| point(1, m, m)).collect();
+        let days = by_day([held(&points, first)], at(0), at(first + 60 + day + 120));
+        let minutes: Vec<i64> = days.iter().map(|d| d.beyond.as_mins()).collect();
+        assert_eq!(days.len(), 3);
+        assert_eq!(minutes[0], 0);
+        assert!(minutes[1] > 0 && minutes[1] <= 60, "{minutes:?}");
+        assert!((119..=120).contains(&minutes[2]), "{minutes:?}");
     }
 
     #[test]

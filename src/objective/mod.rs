@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::vault::attestation::{ExportDetails, Kind, Outcome, SnapshotDetails};
 use crate::vault::{Attested, ChainView};
 
-pub use availability::{Availability, Held, availability};
+pub use availability::{Availability, Held, availability, by_day};
 pub use coverage::{COVERAGE_PERIOD, Coverage, DataObject, Tests, coverage, data_objects, tested_heads};
 pub use estimate::{Estimate, Measurement, class_of, estimate, keep_measurement, measured_by_tests, measured_here};
 pub use status::{Finding, LastDrill, LastTest, Newest, Objectives, RestoreTime, Review, Rpo, Severity, Status, Subject, spoken, status};

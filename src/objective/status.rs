@@ -5,14 +5,16 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    Availability, Class, Coverage, DataObject, Estimate, Held, Measurement, Point, Tests, availability, coverage, data_objects, estimate,
-    measured_by_tests, newest_at, points, rpo_at, since,
+    Availability, Class, Coverage, DataObject, Estimate, Held, Measurement, Point, Tests, availability, by_day, coverage, data_objects,
+    estimate, measured_by_tests, newest_at, points, rpo_at, since,
 };
 use crate::store::{LockMode, StoreError};
 use crate::vault::attestation::{CollectionOutcome, DrillDetails, Kind, Outcome, RestoreTestDetails, SnapshotDetails};
 use crate::vault::names::{ChainName, RunId, period_folder, period_of};
 use crate::vault::{Attested, ChainView, Ledger};
 
+/// So many days are told one by one.
+const CALENDAR_DAYS: i64 = 90;
 /// A test that is so late was missed.
 const LATE: SignedDuration = SignedDuration::from_hours(24);
 /// Of a stream so much would be brought back after an incident.
@@ -77,6 +79,8 @@ pub struct Rpo {
     pub achieved_seconds: Option<i64>,
     /// What is asked for; none of what is delivered.
     pub objective_seconds: Option<i64>,
+    /// When anything was last attested of it, failed runs included.
+    pub last_attested: Option<Timestamp>,
     /// Up to when everything is in the newest recovery point.
     #[serde(skip)]
     pub captured: Option<Timestamp>,
@@ -207,6 +211,8 @@ pub struct Status {
     pub days_30: Option<Available>,
     /// Over 365 days.
     pub days_365: Option<Available>,
+    /// Of each day of the last 90, the oldest first.
+    pub days: Vec<Available>,
     /// If there was one.
     pub restore_test: Option<LastTest>,
     /// If there was one.
@@ -257,12 +263,13 @@ pub fn status(
         .filter(|o| ledger.disposal_of(&o.object.name, &o.object.sha256).is_none())
         .collect();
     let mut findings: Vec<Finding> = all.iter().flat_map(|s| look(s, now, objectives.rpo)).collect();
-    let over = |days: i64| {
-        let from = now - SignedDuration::from_hours(24 * days);
+    let back = |days: i64| now - SignedDuration::from_hours(24 * days);
+    let held = || {
         let held = all.iter().filter(|s| !s.subject.delivered);
-        let held = held.filter_map(|s| Some(Held { points: &s.points, since: since(&s.view)?, objective: objectives.rpo }));
-        availability(held, from, now).map(Available::from)
+        held.filter_map(|s| Some(Held { points: &s.points, since: since(&s.view)?, objective: objectives.rpo }))
     };
+    let over = |days: i64| availability(held(), back(days), now).map(Available::from);
+    let days = by_day(held(), back(CALENDAR_DAYS), now).into_iter().map(Available::from).collect();
     let (days_30, days_365) = (over(30), over(365));
     let last = test_view.attested.iter().rev().find(|a| a.statement.kind == Kind::RestoreTest).map(last_test);
     let founded = ledger.vault_chain().attested.first().map(|g| g.statement.predicate.finished);
@@ -308,6 +315,7 @@ pub fn status(
         coverage: coverage(data.iter().copied(), &tests),
         days_30,
         days_365,
+        days,
         restore_test: last,
         drill,
         restore_times,
@@ -322,6 +330,7 @@ fn rpo(s: &Standing<'_>, now: Timestamp, objective: SignedDuration) -> Rpo {
         name: s.subject.name.clone(),
         achieved_seconds: rpo_at(&s.points, now).map(|d| d.as_secs()),
         objective_seconds: (!s.subject.delivered).then_some(objective.as_secs()),
+        last_attested: s.view.head().map(|a| a.statement.predicate.finished),
         captured: newest_at(&s.points, now).map(|p| p.captured),
     }
 }

@@ -9,6 +9,9 @@ use serde_saphyr::Spanned;
 use super::credential::{CredentialKind, StoreCredentialPolicy};
 use crate::vault::names::Container;
 
+/// The container of the leases unless the policy says.
+pub const LEASES: &str = "backstop-leases";
+
 /// A vault in Azure Blob Storage.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -24,6 +27,10 @@ pub struct AzureVault {
     #[serde(default)]
     #[schemars(with = "BTreeMap<Container, String>")]
     pub containers: BTreeMap<Container, Spanned<String>>,
+    /// The container of the leases by which several agents share the work; `backstop-leases` unless said. No policy locks it.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub leases: Option<Spanned<String>>,
     /// The tenant of the credential: its id or a domain.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
@@ -54,6 +61,11 @@ impl AzureVault {
     /// The real name of a container.
     pub fn container(&self, container: Container) -> String {
         self.containers.get(&container).map_or_else(|| container.as_str().to_owned(), |name| name.value.clone())
+    }
+
+    /// The container of the leases.
+    pub fn leases(&self) -> String {
+        self.leases.as_ref().map_or_else(|| LEASES.to_owned(), |name| name.value.clone())
     }
 
     /// Whether tokens are used, which the resource manager takes as well.

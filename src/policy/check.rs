@@ -84,14 +84,18 @@ impl Checker<'_> {
         }
     }
 
+    pub(super) fn duration(&mut self, what: &str, said: &Spanned<String>) {
+        if parse_duration(&said.value).is_none() {
+            self.error(said.defined, format!("{what}: {:?} is not a duration: write 90s, 15m, 1h or 2d", said.value));
+        }
+    }
+
     fn whole(&mut self, policy: &Policy) {
         if policy.version.value != 1 {
             self.error(policy.version.defined, format!("this program reads policies of version 1, not {}", policy.version.value));
         }
         for (what, said) in [("rpo", &policy.objectives.rpo), ("rto", &policy.objectives.rto)] {
-            if parse_duration(&said.value).is_none() {
-                self.error(said.defined, format!("{what}: {:?} is not a duration: write 90s, 15m, 1h or 2d", said.value));
-            }
+            self.duration(what, said);
         }
         if !(0.0..=100.0).contains(&policy.objectives.availability) {
             self.problems.push(Problem::general("objectives.availability is a share in percent, from 0 to 100"));
@@ -104,9 +108,8 @@ impl Checker<'_> {
         {
             self.error(zone.defined, format!("{:?} is not a time zone: write a name such as Europe/Berlin or UTC", zone.value));
         }
-        if let Some(notify) = &policy.notify {
-            self.later(notify.defined, "alerts");
-        }
+        self.agent(&policy.agent);
+        self.notify(&policy.notify);
     }
 
     fn vault(&mut self, policy: &Policy) {
@@ -229,8 +232,24 @@ impl Checker<'_> {
                     ),
                 );
             }
-            if let Err(e) = schedule::parse(&job.schedule.value) {
-                self.error(job.schedule.defined, e);
+            match schedule::parse(&job.schedule.value) {
+                Err(e) => self.error(job.schedule.defined, e),
+                Ok(schedule) if schedule.after(&chrono::Utc::now()).next().is_none() => {
+                    self.error(job.schedule.defined, format!("{:?} never fires again: the job {name} would never run", job.schedule.value));
+                }
+                Ok(_) => {}
+            }
+            if let Some(deadline) = &job.deadline {
+                self.duration("deadline", deadline);
+            }
+            for list in job.snapshot.iter().chain(&job.export) {
+                let mut seen = BTreeSet::new();
+                if list.is_empty() {
+                    self.error(job.schedule.defined, format!("the job {name} names nothing: it would do nothing"));
+                }
+                if let Some(twice) = list.iter().find(|one| !seen.insert(one.value.as_str())) {
+                    self.error(twice.defined, format!("{} stands there twice", twice.value));
+                }
             }
             self.known("source", job.snapshot.iter().flatten(), policy.sources.keys().map(String::as_str).collect());
             let exported = |s: &StreamPolicy| s.graph_log.is_some() || s.arm_log.is_some();

@@ -114,7 +114,7 @@ impl Checker<'_> {
     }
 
     /// Where a secret is: in an environment variable or a file, exactly one of them.
-    fn secret(&mut self, at: Location, what: &str, fields: [&str; 2], places: [&Option<String>; 2]) {
+    pub(super) fn secret(&mut self, at: Location, what: &str, fields: [&str; 2], places: [&Option<String>; 2]) {
         match places {
             [Some(name), None] if name.is_empty() => self.error(at, format!("the {} is empty", fields[0])),
             [Some(name), None] if std::env::var_os(name).is_none() && self.secrets.insert(name.clone()) => {

@@ -3,13 +3,16 @@
 //! It promises that whatever is wrong is said with line, column and, where there is one, the nearest right
 //! spelling. No secret is ever in a policy. What this version cannot do is refused, not ignored.
 
+mod agent;
 mod azure;
 mod check;
+mod check_agent;
 mod check_azure;
 mod check_credential;
 mod check_tenant;
 mod credential;
 mod model;
+mod notify;
 mod problem;
 mod schedule;
 mod tenant;
@@ -18,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use crate::store::Sha256;
 
+pub use agent::{AddressPolicy, AgentPolicy};
 pub use azure::AzureVault;
 pub use check::{DEFAULT_SETTLE_SECONDS, check};
 pub use credential::{
@@ -28,8 +32,11 @@ pub use model::{
     Encryption, FilesPolicy, ImportPolicy, JobPolicy, LocalVault, LockPolicy, NotInThisVersion, Objectives, Policy, Signing, SourcePolicy,
     StreamPolicy, VaultPolicy, parse_duration, schema,
 };
+pub use notify::{
+    AlertSeverity, ChatPolicy, Contact, EmailPolicy, FilePolicy, NotifyPolicy, PagerPolicy, Security, SyslogPolicy, WebhookPolicy, contacts,
+};
 pub use problem::{PolicyError, Problem, Severity};
-pub use schedule::next_due;
+pub use schedule::{Timetable, next_due};
 pub use tenant::{ArmPolicy, GraphPolicy, LogPolicy, SubscriptionsPolicy, TenantAccess};
 
 /// A policy as it was read from a file.
@@ -70,6 +77,26 @@ impl LoadedPolicy {
     /// The digest that attestations name.
     pub fn sha256(&self) -> Sha256 {
         Sha256::of(&self.bytes)
+    }
+
+    /// The digest of what agents that share a vault must agree on: everything but where each of them keeps its state,
+    /// what it signs with, and where it listens. Comments and the order of parts do not matter.
+    pub fn shared_sha256(&self) -> Sha256 {
+        let text = String::from_utf8_lossy(&self.bytes);
+        let mut parts: Vec<String> = Vec::new();
+        for line in text.lines().map(str::trim_end).filter(|l| !l.is_empty() && !l.trim_start().starts_with('#')) {
+            match parts.last_mut() {
+                Some(part) if line.starts_with([' ', '-']) => {
+                    part.push('\n');
+                    part.push_str(line);
+                }
+                _ => parts.push(line.to_owned()),
+            }
+        }
+        let own = ["state:", "agent:", "signing:"];
+        parts.retain(|part| !own.iter().any(|name| part.starts_with(name)));
+        parts.sort_unstable();
+        Sha256::of(parts.join("\n").as_bytes())
     }
 
     /// A path of the policy, which is relative to the policy's own directory.

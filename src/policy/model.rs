@@ -6,7 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
+use super::agent::AgentPolicy;
 use super::azure::AzureVault;
+use super::notify::NotifyPolicy;
 use super::problem::{Problem, holds_secret, nearest};
 use super::tenant::{ArmPolicy, GraphPolicy, LogPolicy};
 use crate::source::import::Format;
@@ -51,10 +53,12 @@ pub struct Policy {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub state: Option<Spanned<String>>,
-    /// Not in this version.
+    /// How `backstop run` goes about it.
     #[serde(default)]
-    #[schemars(skip)]
-    pub notify: Option<Spanned<NotInThisVersion>>,
+    pub agent: AgentPolicy,
+    /// Who is told when something is wrong.
+    #[serde(default)]
+    pub notify: NotifyPolicy,
 }
 
 /// Something that a later version will do; a policy that asks for it is refused with its place.
@@ -320,6 +324,10 @@ pub struct JobPolicy {
     /// `cron`'s form with seconds: `0 */30 * * * *`.
     #[schemars(with = "String")]
     pub schedule: Spanned<String>,
+    /// A run that lasts longer is stopped and has failed: `4h`. By the kind of job unless said.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub deadline: Option<Spanned<String>>,
 }
 
 /// A restore test.

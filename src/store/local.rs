@@ -381,7 +381,7 @@ fn create_directories(root: &Path, directory: &Path) -> Result<(), StoreError> {
     File::open(above).and_then(|d| d.sync_all()).map_err(|e| failed("sync", above, e))
 }
 
-fn failed(operation: &'static str, path: &Path, source: io::Error) -> StoreError {
+pub(super) fn failed(operation: &'static str, path: &Path, source: io::Error) -> StoreError {
     if source.kind() == io::ErrorKind::StorageFull || source.kind() == io::ErrorKind::QuotaExceeded {
         return StoreError::NoSpace { path: path.to_owned() };
     }

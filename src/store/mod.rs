@@ -6,16 +6,19 @@
 
 pub mod azure;
 mod digest;
+mod lease;
 mod local;
 mod side_by_side;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use digest::{HashingReader, Sha256};
+pub use lease::{LEASE, LeaseToken, Leases, LocalLeases};
 pub use local::{LocalStore, LocalStoreOptions, clear_immutable};
 pub use side_by_side::side_by_side;
 
@@ -23,6 +26,11 @@ pub use side_by_side::side_by_side;
 pub trait Clock: Send + Sync {
     /// The present instant.
     fn now(&self) -> Timestamp;
+
+    /// Time since some fixed moment, which setting the clock does not change and sleep does not stop.
+    fn monotonic(&self) -> Duration {
+        Duration::try_from(self.now().duration_since(Timestamp::UNIX_EPOCH)).unwrap_or_default()
+    }
 }
 
 /// The machine's own clock.
@@ -32,6 +40,11 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         Timestamp::now()
+    }
+
+    fn monotonic(&self) -> Duration {
+        let at = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        Duration::new(at.tv_sec.try_into().unwrap_or(0), at.tv_nsec.try_into().unwrap_or(0))
     }
 }
 

@@ -15,6 +15,7 @@ use jiff::Timestamp;
 
 use crate::observe::Monitor;
 use crate::store::{Sha256, StoreError};
+use crate::vault::attestation::Head;
 use crate::vault::keys::Identities;
 use crate::vault::names::ChainName;
 use crate::vault::{ChainView, Ledger, LedgerError};
@@ -124,6 +125,8 @@ pub struct AuditReport {
     pub findings: Vec<Finding>,
     /// The newest checkpoint in the vault.
     pub checkpoint: Option<NewestCheckpoint>,
+    /// How far each chain reaches: with a checkpoint, what can be kept elsewhere.
+    pub heads: Vec<Head>,
 }
 
 /// Why an audit could not be made.
@@ -180,5 +183,11 @@ pub fn audit(job: &AuditJob<'_>) -> Result<AuditReport, AuditError> {
         records,
         findings,
         checkpoint,
+        heads: chains.iter().filter_map(|(chain, view)| head(chain, view)).collect(),
     })
+}
+
+fn head(chain: &ChainName, view: &ChainView) -> Option<Head> {
+    let last = view.head()?;
+    Some(Head { chain: chain.clone(), sequence: last.sequence(), sha256: last.sha256 })
 }

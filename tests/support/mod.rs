@@ -2,8 +2,10 @@
 //! library with a clock and a store that tests can bend.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr, missing_docs)]
 
+pub mod daemon;
 pub mod faulty;
 pub mod forge;
+pub mod receiver;
 
 use std::fs;
 use std::io::Write;

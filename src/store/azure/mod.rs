@@ -11,6 +11,7 @@ mod arm;
 mod control;
 mod error;
 mod gate;
+mod lease;
 mod list;
 mod probe;
 mod put;
@@ -38,6 +39,7 @@ pub use control::ControlPlane;
 pub use error::AzureError;
 use error::{Doing, refusal, translate};
 use gate::Gate;
+pub use lease::AzureLeases;
 pub use probe::{ContainerFacts, Deletion};
 pub use sas::{SasFacts, check_sas, sas_facts};
 

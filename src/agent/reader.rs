@@ -1,0 +1,126 @@
+//! What the vault says of itself: read by a process of its own, so that the daemon stays small.
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// Never more often than this share of the time is spent on it.
+const SHARE: u32 = 20;
+/// Whoever reads for longer is stopped.
+const LONGEST_READING: Duration = Duration::from_secs(3 * 3600);
+/// A status is no longer than this.
+const LONGEST: u64 = 64 << 20;
+
+/// Runs a command that reads the vault now and then, and takes the JSON that it answers.
+pub struct Reader {
+    program: PathBuf,
+    arguments: Vec<String>,
+    wake: Sender<()>,
+    results: (Sender<Reading>, Receiver<Reading>),
+    under_way: bool,
+    every: Duration,
+    next: Option<Duration>,
+    wanted: bool,
+}
+
+type Reading = (Result<Value, String>, Duration);
+
+impl Reader {
+    /// By this program, so often; `wake` is told when there is an answer.
+    pub fn new(program: PathBuf, arguments: Vec<String>, every: Duration, wake: Sender<()>) -> Self {
+        Self { program, arguments, wake, results: channel(), under_way: false, every, next: None, wanted: false }
+    }
+
+    /// From now on with other arguments.
+    pub fn set_arguments(&mut self, arguments: Vec<String>) {
+        self.arguments = arguments;
+    }
+
+    /// At once, and waits for it.
+    pub fn now(&self) -> Result<Value, String> {
+        read(self.command())
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Something changed.
+    pub fn want(&mut self) {
+        self.wanted = true;
+    }
+
+    /// Begins to read where it is time to; says what was read.
+    pub fn attend(&mut self, steady: Duration) -> Option<Result<Value, String>> {
+        let read = self.results.1.try_recv().ok();
+        if let Some((_, took)) = &read {
+            self.under_way = false;
+            self.next = Some(steady.saturating_add(self.every.max(took.saturating_mul(SHARE))));
+            // What changed is seen soon, but not over and over.
+            if self.wanted {
+                self.next = Some(steady.saturating_add(took.saturating_mul(SHARE).max(Duration::from_secs(5))));
+            }
+        }
+        let due = self.next.is_none_or(|next| steady >= next)
+            || (self.wanted && self.next.is_some_and(|n| n > steady.saturating_add(self.every / 2)));
+        if !self.under_way && due {
+            self.wanted = false;
+            self.under_way = self.begin();
+        }
+        read.map(|(result, _)| result)
+    }
+
+    fn begin(&self) -> bool {
+        let command = self.command();
+        let (results, wake) = (self.results.0.clone(), self.wake.clone());
+        let spawned = std::thread::Builder::new().name("reader".into()).spawn(move || {
+            let begun = std::time::Instant::now();
+            let read = read(command);
+            let _ = results.send((read, begun.elapsed()));
+            let _ = wake.send(());
+        });
+        spawned.is_ok()
+    }
+}
+
+fn read(mut command: Command) -> Result<Value, String> {
+    let mut child = command.spawn().map_err(|e| e.to_string())?;
+    let (Some(mut out), Some(err)) = (child.stdout.take(), child.stderr.take()) else { return Err("it has no output".into()) };
+    let listen = move || {
+        let mut said = Vec::new();
+        let _ = err.take(1 << 16).read_to_end(&mut said);
+        String::from_utf8_lossy(&said).into_owned()
+    };
+    let said = std::thread::Builder::new().spawn(listen).map_err(|e| e.to_string())?;
+    let (pid, over) = (rustix::process::Pid::from_child(&child), std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false)));
+    let ended = over.clone();
+    let (end, done) = channel::<()>();
+    let _ = std::thread::Builder::new().spawn(move || {
+        if done.recv_timeout(LONGEST_READING) == Err(RecvTimeoutError::Timeout) && !ended.load(Ordering::SeqCst) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    });
+    let mut text = Vec::new();
+    let read = out.by_ref().take(LONGEST).read_to_end(&mut text);
+    drop(out);
+    over.store(true, Ordering::SeqCst);
+    drop(end);
+    let status = child.wait().map_err(|e| e.to_string())?;
+    let said = said.join().unwrap_or_default();
+    read.map_err(|e| e.to_string())?;
+    match serde_json::from_slice(&text) {
+        Ok(value) => Ok(value),
+        Err(_) => {
+            let lines: Vec<String> = said.lines().map(str::to_owned).collect();
+            let reason = super::runner::reason(&lines);
+            Err(if reason.is_empty() { format!("the command ended with {status}") } else { reason })
+        }
+    }
+}

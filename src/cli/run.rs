@@ -1,0 +1,469 @@
+//! `backstop run`: puts the daemon together and turns its wheel.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use jiff::SignedDuration;
+use sd_notify::NotifyState;
+use tracing::{debug, error, info, warn};
+
+use super::channels::{address, channels};
+use super::context::Context;
+use super::exit::{CliError, Exit};
+use super::scheduler::{Order, Shown, Standing, ToDesk, run_agent, run_desk};
+use super::{daemon, store, telemetry};
+use crate::agent::{Agent, Happening, Means, Processes, Reader, Settings, StateLock, VaultHead, Work, jobs};
+use crate::alert::{Condition, Courier, Desk, Keeper};
+use crate::http::Outbound;
+use crate::policy::{LoadedPolicy, parse_duration};
+use crate::store::{Clock, Leases, SystemClock};
+use crate::web::{Board, View, serve};
+
+/// Where health, metrics and the status page are, unless the policy says.
+pub const LISTEN: &str = "127.0.0.1:9475";
+/// How much later than it is due a run begins at most.
+const JITTER: SignedDuration = SignedDuration::from_secs(20);
+/// So many jobs at a time.
+const CONCURRENCY: usize = 2;
+/// The vault's status is read so often, and when a run ended.
+const STATUS: Duration = Duration::from_secs(300);
+/// An agent that did not look around for so long stands still: its store may be tried for minutes, not for longer.
+const STILL: SignedDuration = SignedDuration::from_mins(10);
+/// After so long it ends, whatever still runs: the kernel ends what it started.
+const LONGEST_END: Duration = Duration::from_secs(27);
+/// The wheel turns at least so often.
+const TURN: Duration = Duration::from_secs(20);
+
+#[derive(Args)]
+pub struct RunArgs {
+    /// Run these jobs alone, and leave the others to other agents; repeatable
+    #[arg(long = "job", value_name = "JOB")]
+    jobs: Vec<String>,
+    /// Ask the agent that runs on this machine whether it is well, and end: 0 if it is
+    #[arg(long, value_enum, value_name = "WHAT")]
+    probe: Option<Probe>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Probe {
+    /// It looks around
+    Health,
+    /// It looks around, and can read its vault
+    Ready,
+}
+
+/// What wakes the daemon.
+pub enum Wake {
+    Something,
+    Reload,
+    Stop,
+}
+
+pub fn run(context: &Context, args: &RunArgs) -> Result<Exit, CliError> {
+    let policy = context.policy()?;
+    if let Some(probe) = args.probe {
+        return ask(&policy, probe);
+    }
+    for name in &args.jobs {
+        if !policy.policy.jobs.contains_key(name) {
+            let names: Vec<&str> = policy.policy.jobs.keys().map(String::as_str).collect();
+            return Err(CliError::new(Exit::Usage, format!("the policy has no job {name:?}")).hint(super::select::there_are(&names)));
+        }
+    }
+    let state = StateLock::take(&Context::state_dir(&policy), "agent")?;
+    let listener = listen(&policy)?;
+    check_keys(context, args, &policy)?;
+    telemetry::begin(context);
+    let mut daemon = Daemon::new(context, args, policy, state)?;
+    if let Some((address, listener)) = listener {
+        let failed = |e: std::io::Error| CliError::new(Exit::Failed, format!("cannot serve at {address}: {e}"));
+        serve(listener, daemon.board.clone()).map_err(failed)?;
+        info!("the status page is at http://{address}/");
+    }
+    daemon.turn()
+}
+
+/// A key that is missing, or is no signer of the vault, is told at once and not by every run.
+fn check_keys(context: &Context, args: &RunArgs, policy: &LoadedPolicy) -> Result<(), CliError> {
+    let own = daemon::own(context, args.jobs.clone());
+    let (proofs, others): (Vec<_>, Vec<_>) =
+        jobs(policy).into_iter().filter(own).partition(|job| matches!(job.work, Work::RestoreTest | Work::Drill));
+    if !others.is_empty() {
+        context.writer()?;
+    }
+    if !proofs.is_empty() {
+        context.tester(None)?;
+    }
+    Ok(())
+}
+
+/// Everything that runs.
+struct Daemon<'c> {
+    context: &'c Context,
+    policy: LoadedPolicy,
+    state: StateLock,
+    orders: Sender<Order>,
+    standing: Arc<Mutex<Standing>>,
+    to_desk: Sender<ToDesk>,
+    desk: Arc<Mutex<Shown>>,
+    reader: Reader,
+    board: Board,
+    happened: Receiver<Happening>,
+    wakes: Receiver<Wake>,
+    begun: Duration,
+    rpo: SignedDuration,
+    refused: Option<String>,
+    unusable: Vec<(&'static str, String)>,
+    status: Vec<Condition>,
+    told: (Vec<Condition>, bool),
+}
+
+impl<'c> Daemon<'c> {
+    fn new(context: &'c Context, args: &RunArgs, policy: LoadedPolicy, state: StateLock) -> Result<Self, CliError> {
+        let opened = Context::store(&policy)?;
+        let ledger = context.ledger_of(&policy, opened.clone())?;
+        let vault = ledger.trust().vault().to_owned();
+        drop(ledger);
+        let leases: Arc<dyn Leases> = store::leases(&policy)?;
+        let (wake, wakes) = channel();
+        signals(wake.clone())?;
+        let copy = state.write("policy.yaml", &policy.bytes)?;
+        let program = program()?;
+        let arguments = daemon::arguments(context, &copy);
+        let (orders, ordered) = channel();
+        let (ended, ends) = channel();
+        forward(ends, orders.clone(), || Order::Wake);
+        let runner = Processes { program: program.clone(), arguments: arguments.clone(), said: Arc::new(heard_from_a_run), wake: ended };
+        let (happen, happened) = channel();
+        let remote = policy.policy.vault.azure.is_some();
+        let open = {
+            let (opened, anchor) = (opened.clone(), context.anchor(Some(&policy))?);
+            move || crate::vault::Ledger::open(opened.clone(), &anchor)
+        };
+        let means = Means {
+            clock: Arc::new(SystemClock),
+            leases: leases.clone(),
+            runner: Box::new(runner),
+            head: Box::new(VaultHead::new(opened, remote, Box::new(open))),
+            listener: Box::new(move |h: &Happening| {
+                let _ = happen.send(h.clone());
+            }),
+        };
+        let name = format!("{}/{}", rustix::system::uname().nodename().to_string_lossy(), std::process::id());
+        let (settings, all) = (settings(&policy), jobs(&policy));
+        let rpo = settings.rpo;
+        let (own, mine) = (daemon::own(context, args.jobs.clone()), daemon::own(context, args.jobs.clone()));
+        info!(
+            jobs = all.iter().filter(|job| mine(job)).count(),
+            others = all.iter().filter(|job| !mine(job)).count(),
+            policy = %policy.file.display(),
+            "the agent runs"
+        );
+        let agent = Agent::new(name.clone(), settings, means, all, &own);
+        let failed = |e: std::io::Error| CliError::new(Exit::Failed, format!("cannot start a thread: {e}"));
+        let tell = wake.clone();
+        let tell = move || {
+            let _ = tell.send(Wake::Something);
+        };
+        let standing = run_agent(agent, own, rpo, ordered, tell).map_err(failed)?;
+        let (usable, unusable) = channels(&policy);
+        for (name, why) in &unusable {
+            error!(channel = name, "alerts do not go there: {why}");
+        }
+        let (to_desk, desk_orders) = channel();
+        let answered = to_desk.clone();
+        let answered = move || {
+            let _ = answered.send(ToDesk::Wake);
+        };
+        let courier = Courier::new(usable, unusable.iter().map(|(name, _)| *name).collect(), Arc::new(answered));
+        let to_show = wake.clone();
+        let shown = move || {
+            let _ = to_show.send(Wake::Something);
+        };
+        let desk = Desk::new(Keeper::shared(leases), courier, vault.clone());
+        let desk = run_desk(desk, desk_orders, |failure| warn!("{failure}"), shown).map_err(failed)?;
+        let (read, reads) = channel();
+        forward(reads, wake, || Wake::Something);
+        let since = Some(SystemClock.now());
+        let daemon = Self {
+            context,
+            state,
+            orders,
+            standing,
+            to_desk,
+            desk,
+            reader: Reader::new(program, [arguments, vec!["status".to_owned()]].concat(), STATUS, read),
+            board: Arc::new(RwLock::new(View { agent: name, vault, since, ..View::default() })),
+            happened,
+            wakes,
+            begun: SystemClock.monotonic(),
+            rpo,
+            refused: None,
+            unusable,
+            status: Vec::new(),
+            told: (Vec::new(), false),
+            policy,
+        };
+        Ok(daemon)
+    }
+
+    fn turn(&mut self) -> Result<Exit, CliError> {
+        let watchdog = sd_notify::watchdog_enabled();
+        notify(&[NotifyState::Ready]);
+        let mut stopping: Option<Duration> = None;
+        loop {
+            let steady = SystemClock.monotonic();
+            let ended = self.once(steady);
+            if stopping.is_some_and(|since| ended || steady.saturating_sub(since) >= LONGEST_END) {
+                break;
+            }
+            let most = watchdog.map_or(TURN, |w| (w / 3).min(TURN)).min(if stopping.is_some() { Duration::from_secs(1) } else { TURN });
+            match self.wakes.recv_timeout(most) {
+                Ok(Wake::Something) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(Wake::Reload) => self.reload(),
+                Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => {
+                    if stopping.is_none() {
+                        info!("the agent stops: nothing more is begun");
+                        notify(&[NotifyState::Stopping]);
+                        let _ = self.orders.send(Order::Stop);
+                        stopping = Some(SystemClock.monotonic());
+                    }
+                }
+            }
+        }
+        let (done, closed) = channel();
+        let _ = self.to_desk.send(ToDesk::Close(done));
+        // What was not delivered is kept; a store that does not answer is not waited for.
+        let _ = closed.recv_timeout(Duration::from_secs(4));
+        info!("the agent has stopped");
+        Ok(Exit::Done)
+    }
+
+    /// Takes what happened, shows it, tells the supervisor; says whether the agent has ended.
+    fn once(&mut self, steady: Duration) -> bool {
+        while let Ok(happening) = self.happened.try_recv() {
+            self.heard(&happening);
+        }
+        if let Some(read) = self.reader.attend(steady) {
+            daemon::took_status(&self.board, &mut self.status, read);
+        }
+        let Ok(standing) = self.standing.lock() else { return true };
+        let mut conditions = standing.conditions.clone();
+        // A vault that was founded a moment ago has nothing yet, and its first runs are still to come.
+        let young = steady.saturating_sub(self.begun) < Duration::try_from(self.rpo).unwrap_or_default();
+        conditions.extend(self.status.iter().filter(|c| !(young && c.kind == "no_recovery_point")).cloned());
+        let mut tell = |kind: &str, subject: &str, summary: String| {
+            conditions.push(Condition { kind: kind.into(), subject: subject.into(), summary });
+        };
+        if let Some(held) = &standing.held {
+            tell("clock_wrong", "agent", format!("{held}: nothing is begun"));
+        }
+        if let Some(refused) = &self.refused {
+            tell("policy_refused", "policy", refused.clone());
+        }
+        for (name, why) in &self.unusable {
+            tell("channel_failing", name, why.clone());
+        }
+        let looked = self.board.read().is_ok_and(|view| view.status.is_some() || view.status_error.is_some());
+        // What is not over by a wrong clock, or by a vault that cannot be read, is not over.
+        let certain = standing.held.is_none() && self.board.read().is_ok_and(|view| view.status_error.is_none());
+        if looked && (&conditions, certain) != (&self.told.0, self.told.1) {
+            self.told = (conditions.clone(), certain);
+            let _ = self.to_desk.send(ToDesk::Wrong(conditions, certain));
+        }
+        if let Ok(desk) = self.desk.lock() {
+            daemon::show(&self.board, &standing, &desk, self.refused.as_ref());
+        }
+        // An agent that stands still is for the supervisor to end.
+        let alive = standing.ticked.is_none_or(|at| SystemClock.now().duration_since(at) < STILL);
+        let told = [NotifyState::Status(&summary(&standing)), NotifyState::Watchdog];
+        notify(if alive { &told } else { &told[..1] });
+        standing.ended
+    }
+
+    fn heard(&mut self, happening: &Happening) {
+        daemon::log(happening);
+        daemon::count(&self.board, happening);
+        if let Happening::Ended { record, .. } = happening {
+            self.reader.want();
+            if record.is_over() {
+                self.beat();
+            }
+        }
+    }
+
+    /// The dead man's switch: only as long as no job fails or is overdue.
+    fn beat(&self) {
+        let Some(heartbeat) = &self.policy.policy.agent.heartbeat else { return };
+        let failing = self
+            .standing
+            .lock()
+            .ok()
+            .and_then(|s| s.conditions.iter().find(|c| c.kind == "job_failing" || c.kind == "job_missed").cloned());
+        if let Some(failing) = failing {
+            return warn!(job = failing.subject, "no heartbeat: a job fails or is overdue");
+        }
+        let address = match address(&self.policy, &heartbeat.value, "the heartbeat's address") {
+            Ok(address) => address,
+            Err(e) => return error!("no heartbeat: {}", e.causes.join(": ")),
+        };
+        let board = self.board.clone();
+        // Nothing waits for it.
+        let _ = std::thread::Builder::new().name("heartbeat".into()).spawn(move || {
+            let sent = Outbound::new().and_then(|outbound| {
+                let url = address.url()?;
+                // Once more: one lost packet is no dead man.
+                outbound.get(&url).or_else(|_| outbound.get(&url)).map_err(|e| e.to_string())
+            });
+            if let Err(why) = sent {
+                warn!("the heartbeat is not answered: {why}");
+                if let Ok(mut view) = board.write() {
+                    view.counts.failed_heartbeats += 1;
+                }
+            }
+        });
+    }
+
+    /// Reads the policy again; what is wrong with it is said, and the old one stays in force.
+    fn reload(&mut self) {
+        if let Ok(state) = NotifyState::monotonic_usec_now() {
+            notify(&[NotifyState::Reloading, state]);
+        }
+        match LoadedPolicy::load(&self.context.global.policy).map_err(CliError::from).and_then(|policy| self.take(policy)) {
+            Ok(()) => {
+                info!(policy_sha256 = %self.policy.sha256(), "the policy was read again and is in force");
+                self.refused = None;
+            }
+            Err(e) => {
+                let why = e.causes.join(": ").split_whitespace().collect::<Vec<_>>().join(" ");
+                error!("the policy is refused, and the one before stays in force: {}", super::output::shown(&why));
+                self.refused = Some(why);
+            }
+        }
+        notify(&[NotifyState::Ready]);
+    }
+
+    fn take(&mut self, policy: LoadedPolicy) -> Result<(), CliError> {
+        let place = |p: &LoadedPolicy| {
+            let azure = p.policy.vault.azure.as_ref().map(|a| (a.value.endpoint(), a.value.leases()));
+            (p.policy.vault.local.as_ref().map(|l| l.path.clone()), azure, p.policy.state.as_ref().map(|s| s.value.clone()))
+        };
+        if place(&policy) != place(&self.policy) {
+            return Err(CliError::new(Exit::Usage, "it names another vault or state directory, which needs a restart"));
+        }
+        self.state.write("policy.yaml", &policy.bytes)?;
+        let settings = settings(&policy);
+        self.rpo = settings.rpo;
+        let _ = self.orders.send(Order::Reload(Box::new(settings), jobs(&policy)));
+        let (usable, unusable) = channels(&policy);
+        let _ = self.to_desk.send(ToDesk::Channels(usable, unusable.iter().map(|(name, _)| *name).collect()));
+        self.unusable = unusable;
+        self.policy = policy;
+        self.reader.want();
+        Ok(())
+    }
+}
+
+/// In one line, for a supervisor.
+fn summary(standing: &Standing) -> String {
+    let running: Vec<&str> = standing.jobs.iter().filter(|j| j.running).map(|j| j.job.as_str()).collect();
+    let next = standing.jobs.iter().filter(|j| j.own).filter_map(|j| Some((j.next?, &j.job))).min();
+    match (running.is_empty(), next) {
+        (false, _) => format!("running {}", running.join(", ")),
+        (true, Some((at, name))) => format!("idle; next {name} at {}", at.strftime("%Y-%m-%d %H:%M:%S UTC")),
+        (true, None) => "idle; nothing is scheduled".to_owned(),
+    }
+}
+
+/// What a run says on stderr, by its first word.
+fn heard_from_a_run(order: &crate::agent::Order, line: &str) {
+    let (job, line) = (order.job.as_str(), super::output::shown(line));
+    match line.split_once(':').map(|(word, _)| word) {
+        Some("error" | "warning") => warn!(job, "{line}"),
+        _ => debug!(job, "{line}"),
+    }
+}
+
+/// This program: what is put in its place on the disk while the daemon runs is not run by it.
+pub fn program() -> Result<PathBuf, CliError> {
+    let own = Path::new("/proc/self/exe");
+    if own.exists() {
+        return Ok(own.to_owned());
+    }
+    std::env::current_exe().map_err(|e| CliError::new(Exit::Failed, format!("cannot find this program: {e}")))
+}
+
+/// Where the daemon listens; before anything else, since another one may be there.
+fn listen(policy: &LoadedPolicy) -> Result<Option<(SocketAddr, std::net::TcpListener)>, CliError> {
+    let said = policy.policy.agent.listen.as_ref().map_or(LISTEN, |l| l.value.as_str());
+    let Ok(address) = said.parse::<SocketAddr>() else { return Ok(None) };
+    let listener = std::net::TcpListener::bind(address).map_err(|e| {
+        CliError::new(Exit::Failed, format!("cannot listen on {address}: {e}"))
+            .hint("another agent may run here: say `listen: 127.0.0.1:PORT` or `listen: off` under `agent` in the policy")
+    })?;
+    Ok(Some((address, listener)))
+}
+
+fn settings(policy: &LoadedPolicy) -> Settings {
+    let agent = &policy.policy.agent;
+    let seconds = |text: &str| parse_duration(text).and_then(|s| i64::try_from(s).ok()).map(SignedDuration::from_secs);
+    Settings {
+        jitter: agent.jitter.as_ref().map_or(JITTER, |j| seconds(&j.value).unwrap_or(SignedDuration::ZERO)),
+        concurrency: agent.concurrency.as_ref().and_then(|c| usize::try_from(c.value).ok()).unwrap_or(CONCURRENCY),
+        rpo: seconds(&policy.policy.objectives.rpo.value).unwrap_or(SignedDuration::from_hours(1)),
+        policy_sha256: policy.shared_sha256().to_string(),
+    }
+}
+
+pub fn notify(state: &[NotifyState<'_>]) {
+    // Without a supervisor that listens there is nobody to tell.
+    let _ = sd_notify::notify(state);
+}
+
+pub fn forward<T: Send + 'static>(from: Receiver<()>, to: Sender<T>, what: fn() -> T) {
+    std::thread::spawn(move || while from.recv().is_ok() && to.send(what()).is_ok() {});
+}
+
+/// Hears SIGTERM, SIGINT and SIGHUP.
+pub fn signals(wake: Sender<Wake>) -> Result<(), CliError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let fail = |error: std::io::Error| CliError::new(Exit::Failed, format!("cannot wait for signals: {error}"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(fail)?;
+    let (mut term, mut int, mut hup) = {
+        let _inside = runtime.enter();
+        let of = |kind: SignalKind| signal(kind).map_err(fail);
+        (of(SignalKind::terminate())?, of(SignalKind::interrupt())?, of(SignalKind::hangup())?)
+    };
+    std::thread::spawn(move || {
+        runtime.block_on(async move {
+            loop {
+                let heard = tokio::select! {
+                    _ = term.recv() => Wake::Stop,
+                    _ = int.recv() => Wake::Stop,
+                    _ = hup.recv() => Wake::Reload,
+                };
+                if wake.send(heard).is_err() {
+                    return;
+                }
+            }
+        });
+    });
+    Ok(())
+}
+
+/// Asks the agent of this machine.
+fn ask(policy: &LoadedPolicy, probe: Probe) -> Result<Exit, CliError> {
+    let said = policy.policy.agent.listen.as_ref().map_or(LISTEN, |l| l.value.as_str());
+    let path = match probe {
+        Probe::Health => "healthz",
+        Probe::Ready => "readyz",
+    };
+    let failed = |e: String| CliError::new(Exit::Failed, format!("the agent at {said} is not well: {e}"));
+    let url = url::Url::parse(&format!("http://{said}/{path}")).map_err(|_| failed("the policy says `listen: off`".into()))?;
+    Outbound::new().map_err(failed)?.get(&url).map_err(|e| failed(e.to_string()))?;
+    Ok(Exit::Done)
+}
