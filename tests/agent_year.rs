@@ -344,7 +344,7 @@ fn every_firing_of_a_year_is_run_once_or_told_as_missed() {
             !over
         });
         if now >= next_trouble {
-            let mut roll = |sides: u64| i64::try_from(world.dice.lock().unwrap().roll(sides)).unwrap();
+            let roll = |sides: u64| i64::try_from(world.dice.lock().unwrap().roll(sides)).unwrap();
             next_trouble = now + SignedDuration::from_mins(30 + roll(24 * 60));
             let number = usize::try_from(roll(2)).unwrap();
             match roll(10) {

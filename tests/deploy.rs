@@ -193,7 +193,7 @@ fn the_template_has_the_same_roles_and_rules_as_the_files() {
         assert_eq!(template["variables"]["settings"], file["Actions"]);
     }
     // Nobody gets a role by default, and the role that each gets is the one that was meant.
-    for (resource, who) in template["resources"].as_array().unwrap()[5..].iter().zip(["agent", "tester", "operator"]) {
+    for (resource, who) in template["resources"].as_array().unwrap()[6..].iter().zip(["agent", "tester", "operator"]) {
         let title = json!({ "agent": "agent", "tester": "restore tester", "operator": "operator" })[who].as_str().unwrap().to_owned();
         assert_eq!(*default(&format!("{who}PrincipalId")), "");
         assert_eq!(resource["condition"], format!("[not(empty(parameters('{who}PrincipalId')))]"));

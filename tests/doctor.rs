@@ -45,6 +45,7 @@ fn lifecycle(prefixes: &[&str], actions: Value) -> Value {
 /// A vault whose agent has a role and a token; keys lie where they belong.
 fn with_role(role: Role) -> Cloud {
     let cloud = Cloud::bare(sound());
+    cloud.double.put_container(ContainerOptions::plain("backstop-leases"));
     let ran = cloud.init(&[]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     tidy(&cloud);
@@ -76,7 +77,7 @@ fn tidy(cloud: &Cloud) {
         "backstop.yaml",
         policy.replace(
             "jobs: {}",
-            "jobs: { nightly: { snapshot: [tree], schedule: \"0 0 2 * * *\" }, delta: { snapshot: [tree], schedule: \"0 */30 * * * *\" } }",
+            "jobs: { nightly: { snapshot: [tree], schedule: \"0 0 2 * * *\" }, delta: { snapshot: [tree], schedule: \"0 */30 * * * *\" } }\nnotify: { file: { path: alerts.ndjson } }",
         ),
     );
 }
@@ -95,6 +96,19 @@ fn has(report: &Value, severity: &str, words: &[&str]) -> bool {
     let found = list.iter().find(fits);
     // Whatever is wrong comes with what mends it.
     found.is_some_and(|f| severity == "info" || f["mend"].as_str().is_some_and(|mend| mend.len() > 10))
+}
+
+#[test]
+fn nights_without_people_need_leases_and_somebody_who_is_told() {
+    let cloud = with_role(Role::Agent);
+    let (well, _) = report(&cloud);
+    assert!(has(&well, "info", &["leases"]) && has(&well, "info", &["alerts", "1 channels"]), "{well:#}");
+    let policy = fs::read_to_string(cloud.sandbox.path("backstop.yaml")).unwrap();
+    let without = policy.replace("notify: { file: { path: alerts.ndjson } }", "").replace("  azure:\n", "  azure:\n    leases: nowhere\n");
+    cloud.sandbox.write("backstop.yaml", without);
+    let (report, code) = report(&cloud);
+    assert_eq!(code, 0, "{report:#}");
+    assert!(has(&report, "warning", &["leases", "nowhere"]) && has(&report, "warning", &["alerts", "nobody is told"]), "{report:#}");
 }
 
 #[test]
@@ -284,6 +298,7 @@ fn a_missing_container_is_told_with_the_command_that_makes_it() {
 #[test]
 fn a_sas_is_judged_by_what_it_allows_and_when_it_ends() {
     let cloud = Cloud::bare(sound());
+    cloud.double.put_container(ContainerOptions::plain("backstop-leases"));
     let ran = cloud.init(&[]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     tidy(&cloud);

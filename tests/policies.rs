@@ -45,9 +45,10 @@ fn production_is_valid_once_it_is_filled_in() {
     assert!(!values.clone().any(|line| line.split('#').next().unwrap().contains('<')), "a place to fill in was forgotten");
     let report = check(&policy, 0);
     assert_eq!(report["ok"], true);
-    // Of this machine: the secret and the evidence are not here. Nothing else is to be said.
+    // Of this machine: the secrets and the evidence are not here. Nothing else is to be said.
     let warnings = messages(&report, "warning");
-    assert_eq!(warnings.len(), 2, "{warnings:#?}");
+    assert_eq!(warnings.len(), 3, "{warnings:#?}");
+    assert!(warnings.iter().any(|w| w.contains("SMTP_PASSWORD")));
     assert!(warnings.iter().any(|w| w.contains("GRAPH_SECRET")) && warnings.iter().any(|w| w.contains("/srv/evidence")));
     // As it is shipped it says what is to be filled in.
     assert_eq!(check(&shipped("production.yaml"), 2)["ok"], false);

@@ -52,7 +52,7 @@ pub fn of_status(status: &Value) -> Vec<Condition> {
     findings.filter_map(|f| Some(Condition { kind: text(f, "kind")?, subject: text(f, "chain")?, summary: text(f, "message")? })).collect()
 }
 
-/// A chain may be so much later than its schedule says, or by half the RPO if that is longer: a run takes its time.
+/// A chain may be so much later than its schedule says, or by a third of the RPO if that is longer: a run takes its time.
 const LATE: SignedDuration = SignedDuration::from_mins(15);
 /// A status that is older says nothing of now.
 const OLD: SignedDuration = SignedDuration::from_mins(60);
@@ -77,7 +77,7 @@ pub fn of_quiet(
         let due = due(&class, &name, last)?;
         let chain = if class == "logs" { format!("export.{name}") } else { format!("snapshot.{name}") };
         let summary = format!("nothing was attested of it since {last}, and something was due at {due}");
-        (at.duration_since(due) > LATE.max(objective / 2)).then(|| Condition { kind: "chain_quiet".into(), subject: chain, summary })
+        (at.duration_since(due) > LATE.max(objective / 3)).then(|| Condition { kind: "chain_quiet".into(), subject: chain, summary })
     })
     .collect()
 }
