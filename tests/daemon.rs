@@ -170,6 +170,8 @@ fn another_agent_takes_over_from_one_that_is_killed() {
         daemons[victim] = start(victim);
     }
     for mut daemon in daemons {
+        // One that has only just begun to begin hears no signal yet.
+        daemon.ready("/healthz", 30);
         daemon.signal("TERM");
         assert_eq!(daemon.end(30).0, Some(0));
     }

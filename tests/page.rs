@@ -48,7 +48,7 @@ fn the_page_is_read_on_a_screen_and_on_a_phone() {
     sandbox.write("tree/a.json", "{}");
     let port = free_port();
     let more = format!("agent: {{ listen: \"127.0.0.1:{port}\", jitter: 0s }}");
-    let jobs = "  delta: { snapshot: [tree], schedule: \"*/2 * * * * *\" }\n  a-job-with-a-rather-long-name-that-nobody-shortened: { drill: {}, schedule: \"0 0 5 1 * *\" }";
+    let jobs = "  delta: { snapshot: [tree], schedule: \"*/2 * * * * *\" }\n  a-job-with-a-name-of-almost-forty-signs: { drill: {}, schedule: \"0 0 5 1 * *\" }";
     policy(&sandbox, "a.yaml", jobs, &more);
     let daemon = Daemon::start(&sandbox, "a.yaml", port, &["run"], &[]);
     daemon.ready("/readyz", 60);
