@@ -475,3 +475,24 @@ fn the_same_file_is_imported_once() {
     let logs = sandbox.backstop(&["restore", "logs", "log", "--from", "2026-11-01", "--to", "2026-11-02", ID[0], ID[1]]);
     assert_eq!((logs.code, logs.stdout.lines().count()), (0, 2), "each event once: {}", logs.stdout);
 }
+
+#[test]
+fn a_key_of_another_role_backs_nothing_up() {
+    let sandbox = estate();
+    let before = sandbox.objects();
+    for role in ["tester", "operator"] {
+        let text = fs::read_to_string(sandbox.path("backstop.yaml")).unwrap();
+        let text = text.replace("key_file: keys/agent.key", &format!("key_file: keys/{role}.key"));
+        sandbox.write("other.yaml", text.replace("jobs: {}", "jobs: { often: { snapshot: [tree], schedule: \"0 * * * * *\" } }"));
+        for command in ["snapshot", "checkpoint", "run"] {
+            let ran = sandbox.backstop(&["--policy", "other.yaml", command]);
+            assert_eq!(ran.code, 2, "{role} {command}: {}{}", ran.stdout, ran.stderr);
+            assert!(
+                ran.stderr.contains(&format!("the key of the vault's {role}")) && ran.stderr.contains("keys/agent.key"),
+                "{}",
+                ran.stderr
+            );
+        }
+    }
+    assert_eq!(sandbox.objects(), before, "nothing was written");
+}

@@ -325,3 +325,16 @@ fn a_second_process_on_the_same_machine_is_told_to_come_later() {
     drop(taken);
     sandbox.json(&["snapshot"], 0);
 }
+
+/// The command line refuses such a key at once; whoever uses the library is held by the writer itself.
+#[test]
+fn what_a_key_may_not_attest_is_not_committed() {
+    let vault = LibraryVault::new("2026-11-02T08:00:00Z");
+    vault.sandbox.write("tree/a.json", "{}");
+    let tester = Writer { signer: backstop::vault::keys::Signer::from_seed([2; 32]), ..vault.writer() };
+    let refused = vault.snapshot_with(&tester, "state");
+    assert!(matches!(&refused, Err(SnapshotError::Commit(CommitError::Void(why))) if why.contains("role")), "{refused:?}");
+    assert!(attested(&vault.ledger(), "snapshot.tree").is_empty());
+    vault.snapshot().unwrap();
+    one_line(&vault.ledger(), "snapshot.tree");
+}

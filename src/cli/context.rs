@@ -123,7 +123,15 @@ impl Context {
 
     /// The vault, to write what the agent attests.
     pub fn writer(&self) -> Result<(Writer, LoadedPolicy), CliError> {
-        self.writer_with(None)
+        let (writer, policy) = self.writer_with(None)?;
+        let own = writer.ledger.trust().signers().find(|(entry, valid)| entry.keyid == writer.signer.key_id() && *valid);
+        if let Some((entry, _)) = own.filter(|(entry, _)| entry.role != Role::Agent) {
+            let message =
+                format!("signing.key_file is the key of the vault's {}, and what it attested of a backup would be void", entry.role);
+            return Err(CliError::new(Exit::Usage, message)
+                .hint("name the agent's key there, as `init` made it in keys/agent.key; `backstop key ls` shows who has which role"));
+        }
+        Ok((writer, policy))
     }
 
     /// The vault, to write what only an operator attests.

@@ -143,7 +143,8 @@ fn commit(error: &CommitError) -> (Exit, Option<String>) {
             Exit::Refused,
             Some("see to the store's legal holds, then say `backstop hold add` with the same scope and reason again; `backstop verify` names what is not held".into()),
         ),
-        CommitError::Encode(_) | CommitError::Unreadable(_) | CommitError::NoNumber(_) => (Exit::Failed, None),
+        CommitError::Void(_) => (Exit::Failed, Some("`backstop key ls` shows who has which role; nothing was committed".into())),
+        CommitError::Encode(_) | CommitError::NoNumber(_) => (Exit::Failed, None),
     }
 }
 

@@ -147,9 +147,9 @@ pub enum CommitError {
     /// The statement cannot be encoded.
     #[error("the attestation cannot be encoded")]
     Encode(#[source] serde_json::Error),
-    /// The statement could be encoded, but not be read again.
+    /// No reader would accept it.
     #[error("the attestation would be void, and is not committed: {0}")]
-    Unreadable(String),
+    Void(String),
     /// Every number was taken.
     #[error("no free number was found on the chain {0} in a thousand tries")]
     NoNumber(ChainName),
@@ -292,9 +292,10 @@ impl Writer {
         };
         let statement = Statement { kind: draft.kind, subject, predicate };
         let payload = statement.to_bytes().map_err(CommitError::Encode)?;
-        // What no reader would accept must not be locked for years under a number of the chain.
-        Statement::parse(&payload).map_err(CommitError::Unreadable)?;
         let bytes = Envelope::sign(&payload, &self.signer);
+        // What no reader would accept, as of a key whose role may not attest it, must not be locked for years under a
+        // number of the chain.
+        self.ledger.trust().accept(&bytes, &draft.chain, sequence).map_err(|void| CommitError::Void(void.message))?;
         let own = self.lock_from(Container::Attestations, finished);
         let longest = objects.iter().filter_map(|o| o.lock.until).max();
         let lock = LockRequest { until: longest.map_or(own.until, |until| until.max(own.until)), ..own };
