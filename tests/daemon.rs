@@ -60,7 +60,7 @@ fn what_is_due_is_run_and_shown() {
 
     let (status, page) = daemon.get("/");
     assert_eq!(status, 200);
-    for text in ["Are we safe now?", "delta", "checkpoint", "another agent", "Newest recovery points", "The last 1 days"] {
+    for text in ["Are we safe now?", "delta", "checkpoint", "another agent", "Newest recovery points", "Today"] {
         assert!(page.contains(text), "{text} is not on the page:\n{page}");
     }
     let (status, json) = daemon.get("/api/v1/status");

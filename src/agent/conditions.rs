@@ -75,9 +75,12 @@ pub fn of_quiet(
         let (class, name) = (text(rpo, "class"), text(rpo, "name"));
         let last: Timestamp = text(rpo, "last_attested").parse().ok()?;
         let due = due(&class, &name, last)?;
-        let chain = if class == "logs" { format!("export.{name}") } else { format!("snapshot.{name}") };
         let summary = format!("nothing was attested of it since {last}, and something was due at {due}");
-        (at.duration_since(due) > LATE.max(objective / 3)).then(|| Condition { kind: "chain_quiet".into(), subject: chain, summary })
+        (at.duration_since(due) > LATE.max(objective / 3)).then(|| Condition {
+            kind: "chain_quiet".into(),
+            subject: text(rpo, "chain"),
+            summary,
+        })
     })
     .collect()
 }

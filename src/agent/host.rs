@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
+use crate::store::replace;
+
 /// The form of what stands in the directory.
 const FORM: u32 = 1;
 
@@ -61,10 +63,10 @@ impl StateLock {
         let form = dir.join("form");
         match fs::read_to_string(&form) {
             Ok(text) if text.trim().parse() == Ok(FORM) => {}
-            Ok(text) if text.trim().is_empty() => write(&form, FORM.to_string().as_bytes()).map_err(|e| failed(&form, e))?,
+            Ok(text) if text.trim().is_empty() => replace(&form, FORM.to_string().as_bytes(), true).map_err(|e| failed(&form, e))?,
             Ok(text) => return Err(HostError::Newer { path: form, found: text.trim().chars().take(20).collect() }),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                write(&form, FORM.to_string().as_bytes()).map_err(|e| failed(&form, e))?;
+                replace(&form, FORM.to_string().as_bytes(), true).map_err(|e| failed(&form, e))?;
             }
             Err(e) => return Err(failed(&form, e)),
         }
@@ -79,7 +81,7 @@ impl StateLock {
     /// Writes a file in it, whole or not at all.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, HostError> {
         let path = self.path(name);
-        write(&path, bytes).map_err(|source| HostError::Io { path: path.clone(), source })?;
+        replace(&path, bytes, true).map_err(|source| HostError::Io { path: path.clone(), source })?;
         Ok(path)
     }
 
@@ -87,13 +89,4 @@ impl StateLock {
     pub fn read(&self, name: &str) -> Option<Vec<u8>> {
         fs::read(self.path(name)).ok()
     }
-}
-
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let dir = path.parent().unwrap_or(path);
-    let mut file = tempfile::Builder::new().prefix(".tmp-").tempfile_in(dir)?;
-    io::Write::write_all(&mut file, bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|e| e.error)?;
-    Ok(())
 }

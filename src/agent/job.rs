@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::policy::{LoadedPolicy, Timetable, parse_duration};
+use crate::policy::{LoadedPolicy, Timetable, duration};
 use crate::vault::names::ChainName;
 
 /// A retry comes so long after the first failure; each further one after twice as long.
@@ -117,9 +117,8 @@ impl Job {
 /// The jobs of a checked policy, by name.
 pub fn jobs(policy: &LoadedPolicy) -> Vec<Job> {
     let p = &policy.policy;
-    let zone = p.timezone.as_ref().map_or("UTC", |z| z.value.as_str());
-    let seconds = |text: &str| parse_duration(text).and_then(|s| i64::try_from(s).ok()).map(SignedDuration::from_secs);
-    let rpo = seconds(&p.objectives.rpo.value).unwrap_or(LAST_RETRY);
+    let zone = p.zone();
+    let rpo = duration(&p.objectives.rpo.value).unwrap_or(LAST_RETRY);
     let named = |names: &[serde_saphyr::Spanned<String>]| names.iter().map(|n| n.value.clone()).collect();
     let of = |(name, job): (&String, &serde_saphyr::Spanned<crate::policy::JobPolicy>)| {
         let job = &job.value;
@@ -130,7 +129,7 @@ pub fn jobs(policy: &LoadedPolicy) -> Vec<Job> {
             (_, _, _, Some(_)) => Work::RestoreTest,
             _ => Work::Drill,
         };
-        let deadline = job.deadline.as_ref().and_then(|d| seconds(&d.value)).unwrap_or_else(|| work.deadline());
+        let deadline = job.deadline.as_ref().and_then(|d| duration(&d.value)).unwrap_or_else(|| work.deadline());
         // Several tries fit into the RPO.
         let last_retry = if work.is_backup() { (rpo / 4).min(LAST_RETRY) } else { LAST_RETRY };
         Some(Job { name: name.clone(), table: Timetable::new(&job.schedule.value, zone)?, work, deadline, last_retry })

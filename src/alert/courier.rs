@@ -187,3 +187,102 @@ fn merged(first: &Message, second: Message) -> Message {
     }
     Message { news, ..second }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::Route;
+    use crate::policy::AlertSeverity;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+    }
+
+    fn wrong(kind: &str) -> Condition {
+        Condition { kind: kind.into(), subject: "x".into(), summary: "it is wrong".into() }
+    }
+
+    fn file(path: &std::path::Path, name: &'static str, least: AlertSeverity) -> Channel {
+        Channel { name, least, route: Route::File(path.join(name)) }
+    }
+
+    /// Delivers until nothing is under way.
+    fn settle(courier: &mut Courier, book: &mut Book, now: Timestamp) {
+        for _ in 0..200 {
+            courier.deliver(book, now, true);
+            if !courier.is_busy() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn states(path: &std::path::Path) -> Vec<String> {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let state = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["state"].as_str().unwrap().to_owned();
+        text.lines().map(state).collect()
+    }
+
+    #[test]
+    fn what_waits_is_told_with_what_is_new_and_an_escalation_is_not_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let gone = dir.path().join("not-yet");
+        let mut courier = Courier::new(vec![file(&gone, "a", AlertSeverity::Low)], Vec::new(), Arc::new(|| ()));
+        let mut book = Book::default();
+        // Nobody takes the opening, the escalation, the repetition.
+        for second in [0, 900, 2700] {
+            let message = book.update(at(second), &[wrong("rpo_exceeded")], true, "v").unwrap();
+            courier.post(&mut book, &message);
+            settle(&mut courier, &mut book, at(second));
+        }
+        assert_eq!(book.outbox.len(), 1, "one parcel a channel");
+        assert!(book.outbox[0].attempts >= 2 && courier.next(&book).unwrap() > at(2700));
+        std::fs::create_dir(&gone).unwrap();
+        settle(&mut courier, &mut book, at(2700 + 901));
+        assert_eq!(states(&gone.join("a")), ["escalated"]);
+        assert!(book.outbox.is_empty() && courier.next(&book).is_none());
+    }
+
+    #[test]
+    fn whoever_was_told_of_an_escalation_is_told_of_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut courier = Courier::new(vec![file(dir.path(), "pager", AlertSeverity::High)], Vec::new(), Arc::new(|| ()));
+        let mut book = Book::default();
+        for (second, conditions) in
+            [(0, vec![wrong("job_failing")]), (30, vec![wrong("job_failing")]), (30 + 4 * 3600, vec![wrong("job_failing")])]
+        {
+            if let Some(message) = book.update(at(second), &conditions, true, "v") {
+                courier.post(&mut book, &message);
+            }
+            settle(&mut courier, &mut book, at(second));
+        }
+        assert_eq!(states(&dir.path().join("pager")), ["escalated"], "a medium alert is not for it until then");
+        for second in [20_000, 20_120] {
+            if let Some(message) = book.update(at(second), &[], true, "v") {
+                courier.post(&mut book, &message);
+            }
+            settle(&mut courier, &mut book, at(second));
+        }
+        assert_eq!(states(&dir.path().join("pager")), ["escalated", "resolved"]);
+    }
+
+    #[test]
+    fn what_waits_for_a_channel_that_cannot_be_used_now_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let gone = dir.path().join("gone");
+        let mut courier = Courier::new(vec![file(&gone, "a", AlertSeverity::Low)], Vec::new(), Arc::new(|| ()));
+        let mut book = Book::default();
+        let message = book.update(at(0), &[wrong("rpo_exceeded")], true, "v").unwrap();
+        courier.post(&mut book, &message);
+        settle(&mut courier, &mut book, at(0));
+        // Its secret is missing after a restart; then the policy names it no more.
+        courier.reload(Vec::new(), vec!["a"]);
+        courier.deliver(&mut book, at(60), true);
+        assert_eq!(book.outbox.len(), 1);
+        courier.deliver(&mut book, at(8 * 86_400), false);
+        assert_eq!(book.outbox.len(), 1, "a clock that is not certain makes nothing too old");
+        courier.reload(Vec::new(), Vec::new());
+        courier.deliver(&mut book, at(60), true);
+        assert!(book.outbox.is_empty());
+    }
+}

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::book::Book;
 use super::courier::Courier;
 use super::{Alert, Condition};
-use crate::store::{LEASE, LeaseToken, Leases, StoreError};
+use crate::store::{LEASE, LeaseToken, Leases, StoreError, replace};
 
 /// The lease of whoever sends the alerts, with the open ones as its note.
 const DESK: &str = "alerts";
@@ -118,7 +118,7 @@ impl Keeper {
         match self {
             Self::Shared { leases, token: Some(token), .. } => matches!(leases.set_note(DESK, token, &bytes), Ok(true)),
             Self::Shared { .. } => false,
-            Self::Own { dir } => write(dir, ALERTS, &bytes).is_ok(),
+            Self::Own { dir } => replace(&dir.join(ALERTS), &bytes, true).is_ok(),
         }
     }
 
@@ -150,7 +150,7 @@ impl Keeper {
                 let lock = lock.map_err(failed)?;
                 rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).map_err(|e| failed(e.into()))?;
                 let bytes = with(self.acknowledged()?);
-                write(dir, "acknowledged.json", &bytes).map_err(failed).map(|()| true)
+                replace(&dir.join("acknowledged.json"), &bytes, true).map_err(failed).map(|()| true)
             }
         }
     }
@@ -181,13 +181,6 @@ fn read_own(dir: &std::path::Path, name: &str) -> Result<Option<Vec<u8>>, StoreE
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(StoreError::Io { operation: "read", path: dir.join(name), source }),
     }
-}
-
-fn write(dir: &std::path::Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = tempfile::Builder::new().prefix(".tmp-").tempfile_in(dir)?;
-    std::io::Write::write_all(&mut file, bytes)?;
-    file.persist(dir.join(name)).map_err(|e| e.error)?;
-    Ok(())
 }
 
 /// The desk.

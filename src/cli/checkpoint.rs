@@ -40,7 +40,7 @@ fn commit(writer: &Writer, policy: &LoadedPolicy) -> Result<CheckpointReport, Cl
 /// The chains of the policy's sources and streams, and when each is due next.
 fn due_chains(policy: &LoadedPolicy, writer: &Writer) -> Vec<DueChain> {
     let now = writer.clock.now();
-    let zone = policy.policy.timezone.as_ref().map_or("UTC", |z| z.value.as_str());
+    let zone = policy.policy.zone();
     let due = |name: &str, of: fn(&JobPolicy) -> &Option<Vec<Spanned<String>>>| {
         let jobs = policy.policy.jobs.values().filter(|j| of(&j.value).iter().flatten().any(|s| s.value == name));
         jobs.filter_map(|j| next_due(&j.value.schedule.value, zone, now)).min()

@@ -19,7 +19,7 @@ use super::{daemon, store, telemetry};
 use crate::agent::{Agent, Happening, Means, Processes, Reader, Settings, StateLock, VaultHead, Work, jobs};
 use crate::alert::{Condition, Courier, Desk, Keeper};
 use crate::http::Outbound;
-use crate::policy::{LoadedPolicy, parse_duration};
+use crate::policy::{LoadedPolicy, duration};
 use crate::store::{Clock, Leases, SystemClock};
 use crate::web::{Board, View, serve};
 
@@ -410,11 +410,10 @@ fn listen(policy: &LoadedPolicy) -> Result<Option<(SocketAddr, std::net::TcpList
 
 fn settings(policy: &LoadedPolicy) -> Settings {
     let agent = &policy.policy.agent;
-    let seconds = |text: &str| parse_duration(text).and_then(|s| i64::try_from(s).ok()).map(SignedDuration::from_secs);
     Settings {
-        jitter: agent.jitter.as_ref().map_or(JITTER, |j| seconds(&j.value).unwrap_or(SignedDuration::ZERO)),
+        jitter: agent.jitter.as_ref().map_or(JITTER, |j| duration(&j.value).unwrap_or(SignedDuration::ZERO)),
         concurrency: agent.concurrency.as_ref().and_then(|c| usize::try_from(c.value).ok()).unwrap_or(CONCURRENCY),
-        rpo: seconds(&policy.policy.objectives.rpo.value).unwrap_or(SignedDuration::from_hours(1)),
+        rpo: duration(&policy.policy.objectives.rpo.value).unwrap_or(SignedDuration::from_hours(1)),
         policy_sha256: policy.shared_sha256().to_string(),
     }
 }

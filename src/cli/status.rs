@@ -8,7 +8,7 @@ use super::exit::{CliError, Exit};
 use super::output::{BAD, DOUBT, FAINT, GOOD, STRONG, at_second, human_bytes, shown};
 use crate::drill::RUNBOOKS;
 use crate::objective::{Class, Objectives, Severity, Status, Subject, measured_here, spoken, status};
-use crate::policy::{JobPolicy, Policy, next_due, parse_duration};
+use crate::policy::{self, JobPolicy, Policy, next_due};
 use crate::vault::attestation::{Kind, Outcome};
 use crate::vault::names::{ChainName, Container};
 
@@ -23,7 +23,7 @@ pub fn run(context: &Context) -> Result<Exit, CliError> {
     let test_due = |kind: Kind, after: Timestamp| {
         let of = |job: &JobPolicy| if kind == Kind::Drill { job.drill.is_some() } else { job.restore_test.is_some() };
         let jobs = policy.jobs.values().filter(|job| of(&job.value));
-        jobs.filter_map(|job| next_due(&job.value.schedule.value, zone(policy), after)).min()
+        jobs.filter_map(|job| next_due(&job.value.schedule.value, policy.zone(), after)).min()
     };
     let objectives = Objectives {
         rpo: duration("rpo", &policy.objectives.rpo.value)?,
@@ -57,13 +57,7 @@ pub fn run(context: &Context) -> Result<Exit, CliError> {
 }
 
 pub fn duration(name: &str, text: &str) -> Result<SignedDuration, CliError> {
-    let seconds = parse_duration(text).and_then(|s| i64::try_from(s).ok());
-    let wrong = || CliError::new(Exit::Usage, format!("objectives.{name} {text:?} is not a duration"));
-    seconds.map(SignedDuration::from_secs).ok_or_else(wrong)
-}
-
-fn zone(policy: &Policy) -> &str {
-    policy.timezone.as_ref().map_or("UTC", |z| z.value.as_str())
+    policy::duration(text).ok_or_else(|| CliError::new(Exit::Usage, format!("objectives.{name} {text:?} is not a duration")))
 }
 
 /// Sources and streams of the policy, by name.
@@ -88,7 +82,7 @@ fn runbooks() -> Vec<Value> {
 fn due(policy: &Policy, now: Timestamp) -> Vec<(String, Timestamp)> {
     let jobs = policy.jobs.iter();
     let mut next: Vec<(String, Timestamp)> =
-        jobs.filter_map(|(name, job)| Some((name.clone(), next_due(&job.value.schedule.value, zone(policy), now)?))).collect();
+        jobs.filter_map(|(name, job)| Some((name.clone(), next_due(&job.value.schedule.value, policy.zone(), now)?))).collect();
     next.sort_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
     next
 }

@@ -17,7 +17,7 @@ use super::run::{Wake, forward, signals};
 use super::{daemon, telemetry};
 use crate::agent::{HostError, Reader, StateLock, of_audit, of_quiet, of_status};
 use crate::alert::{Condition, Courier, Desk, Keeper, rule_of, spelled};
-use crate::policy::{AlertSeverity, JobPolicy, LoadedPolicy, next_due, parse_duration};
+use crate::policy::{AlertSeverity, JobPolicy, LoadedPolicy, duration, next_due};
 use crate::store::{Clock, SystemClock};
 
 /// What was last seen of the vault: the next look is held to it.
@@ -192,9 +192,9 @@ impl Watcher {
     fn conditions(&self, now: Timestamp) -> Vec<Condition> {
         let mut out = Vec::new();
         if let Some(status) = &self.by_status {
-            let rpo = parse_duration(&self.policy.policy.objectives.rpo.value).and_then(|s| i64::try_from(s).ok()).unwrap_or(3600);
+            let rpo = duration(&self.policy.policy.objectives.rpo.value).unwrap_or(SignedDuration::from_hours(1));
             out.extend(of_status(status));
-            out.extend(of_quiet(status, now, SignedDuration::from_secs(rpo), |class, name, after| due(&self.policy, class, name, after)));
+            out.extend(of_quiet(status, now, rpo, |class, name, after| due(&self.policy, class, name, after)));
         }
         out.extend(self.by_audit.iter().flatten().cloned());
         let errors = [("vault", &self.status_error), ("audit", &self.audit_error)];
@@ -238,11 +238,10 @@ impl Watcher {
 /// When a source or stream was due after an instant, by the jobs of the policy.
 fn due(policy: &LoadedPolicy, class: &str, name: &str, after: Timestamp) -> Option<Timestamp> {
     let p = &policy.policy;
-    let zone = p.timezone.as_ref().map_or("UTC", |z| z.value.as_str());
     let names = |job: &JobPolicy| {
         let list = if class == "logs" { &job.export } else { &job.snapshot };
         list.iter().flatten().any(|s| s.value == name)
     };
     let jobs = p.jobs.values().filter(|job| names(&job.value));
-    jobs.filter_map(|job| next_due(&job.value.schedule.value, zone, after)).min()
+    jobs.filter_map(|job| next_due(&job.value.schedule.value, p.zone(), after)).min()
 }

@@ -206,7 +206,7 @@ fn schedules(check: &HostCheck<'_>, out: &mut Findings) {
             "add `jobs` to the policy; policies/production.yaml shows some",
         );
     }
-    let zone = policy.timezone.as_ref().map_or("UTC", |zone| zone.value.as_str());
+    let zone = policy.zone();
     for (name, job) in &policy.jobs {
         match next_due(&job.value.schedule.value, zone, check.now) {
             Some(due) => out.well("schedule", format!("{name} is due next at {due}")),

@@ -75,6 +75,8 @@ pub struct Rpo {
     pub class: Class,
     /// Its name.
     pub name: String,
+    /// Its chain.
+    pub chain: ChainName,
     /// Now; none without a recovery point.
     pub achieved_seconds: Option<i64>,
     /// What is asked for; none of what is delivered.
@@ -328,6 +330,7 @@ fn rpo(s: &Standing<'_>, now: Timestamp, objective: SignedDuration) -> Rpo {
     Rpo {
         class: s.subject.class,
         name: s.subject.name.clone(),
+        chain: s.subject.chain.clone(),
         achieved_seconds: rpo_at(&s.points, now).map(|d| d.as_secs()),
         objective_seconds: (!s.subject.delivered).then_some(objective.as_secs()),
         last_attested: s.view.head().map(|a| a.statement.predicate.finished),

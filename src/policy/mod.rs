@@ -30,7 +30,7 @@ pub use credential::{
 };
 pub use model::{
     Encryption, FilesPolicy, ImportPolicy, JobPolicy, LocalVault, LockPolicy, NotInThisVersion, Objectives, Policy, Signing, SourcePolicy,
-    StreamPolicy, VaultPolicy, parse_duration, schema,
+    StreamPolicy, VaultPolicy, duration, parse_duration, schema,
 };
 pub use notify::{
     AlertSeverity, ChatPolicy, Contact, EmailPolicy, FilePolicy, NotifyPolicy, PagerPolicy, Security, SyslogPolicy, WebhookPolicy, contacts,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::SignedDuration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
@@ -358,6 +359,11 @@ pub struct DrillPolicy {
 pub struct NoSettings {}
 
 impl Policy {
+    /// The time zone of schedules.
+    pub fn zone(&self) -> &str {
+        self.timezone.as_ref().map_or("UTC", |zone| zone.value.as_str())
+    }
+
     /// Retention as attestations name it.
     pub fn retention(&self) -> RetentionBy {
         let least = self.objectives.retention.value;
@@ -381,6 +387,11 @@ pub fn parse_duration(text: &str) -> Option<u64> {
         _ => return None,
     };
     number.checked_mul(seconds).filter(|n| *n > 0)
+}
+
+/// The same as a duration.
+pub fn duration(text: &str) -> Option<SignedDuration> {
+    parse_duration(text).and_then(|seconds| i64::try_from(seconds).ok()).map(SignedDuration::from_secs)
 }
 
 /// Reads the text, or says where it is wrong.

@@ -38,7 +38,7 @@ pub struct NotifyPolicy {
     #[schemars(with = "Option<PagerPolicy>")]
     pub pagerduty: Option<Spanned<PagerPolicy>>,
     /// Any receiver of signed JSON, as of standardwebhooks.com.
-    #[schemars(with = "Option<WebhookPolicy>")]
+    #[schemars(with = "Option<WebhookForm>")]
     pub webhook: Option<Spanned<WebhookPolicy>>,
     /// A syslog server (RFC 5424).
     #[schemars(with = "Option<SyslogPolicy>")]
@@ -145,6 +145,17 @@ pub struct WebhookPolicy {
     pub secret_file: Option<String>,
     /// Nothing less is told here.
     pub least: AlertSeverity,
+}
+
+/// What may stand there, for the schema.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[allow(dead_code)]
+enum WebhookForm {
+    /// The address.
+    Short(String),
+    /// The address, and more.
+    Long(WebhookPolicy),
 }
 
 impl<'de> Deserialize<'de> for WebhookPolicy {

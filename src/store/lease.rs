@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,6 +15,7 @@ use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use super::local::failed;
+use super::replace::replace;
 use super::{Clock, StoreError};
 
 /// A lease ends so long after it was renewed last.
@@ -109,13 +110,8 @@ impl LocalLeases {
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-        let written = || -> io::Result<()> {
-            let mut file = tempfile::Builder::new().prefix(".tmp-").tempfile_in(&self.dir)?;
-            file.write_all(bytes)?;
-            file.persist(path).map_err(|e| e.error)?;
-            Ok(())
-        };
-        written().map_err(|e| failed("write", path, e))
+        // A lease or note that a power cut loses is asked for again.
+        replace(path, bytes, false).map_err(|e| failed("write", path, e))
     }
 
     /// The file whose lock shows that a holder lives.

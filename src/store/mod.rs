@@ -8,6 +8,7 @@ pub mod azure;
 mod digest;
 mod lease;
 mod local;
+mod replace;
 mod side_by_side;
 
 use std::io::Read;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use digest::{HashingReader, Sha256};
 pub use lease::{LEASE, LeaseToken, Leases, LocalLeases};
 pub use local::{LocalStore, LocalStoreOptions, clear_immutable};
+pub use replace::replace;
 pub use side_by_side::side_by_side;
 
 /// Where instants come from, so that seven years pass in a test.

@@ -187,8 +187,7 @@ fn of_status(m: &mut Metrics, status: &Value) {
     m.gauge("findings", "What is wrong by the status", findings);
     let broken = ["missing_attestation", "damaged_attestation", "void_attestation"];
     let chains = list(status, "rpo").map(|v| {
-        let (class, name) = (text(v, "class"), text(v, "name"));
-        let chain = if class == "logs" { format!("export.{name}") } else { format!("snapshot.{name}") };
+        let chain = text(v, "chain");
         let bad = list(status, "findings").any(|f| text(f, "chain") == chain && broken.contains(&text(f, "kind").as_str()));
         (vec![("chain", chain)], f64::from(u8::from(!bad)))
     });

@@ -166,7 +166,7 @@ fn calendar(status: &Value) -> Markup {
     html! {
         @if !days.is_empty() {
             section {
-                h2 { "The last " (days.len()) " days" }
+                h2 { @if days.len() == 1 { "Today" } @else { "The last " (days.len()) " days" } }
                 ol.calendar {
                     @for day in &days {
                         @let percent = day["percent"].as_f64().unwrap_or(0.0);
