@@ -1,6 +1,7 @@
 //! What the agent reads of the vault before it begins a job.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 
@@ -18,12 +19,14 @@ pub struct VaultHead {
     store: Arc<dyn Store>,
     open: Box<Open>,
     remote: bool,
+    /// A number that stands on each chain: the next look begins there.
+    known: Mutex<HashMap<ChainName, u64>>,
 }
 
 impl VaultHead {
     /// Of a store, which is `remote` where its clock is not this machine's.
     pub fn new(store: Arc<dyn Store>, remote: bool, open: Box<Open>) -> Self {
-        Self { store, open, remote }
+        Self { store, open, remote, known: Mutex::default() }
     }
 
     fn ledger(&self) -> Result<Ledger, StoreError> {
@@ -42,8 +45,12 @@ impl Head for VaultHead {
             let kind = matches!(a.statement.kind, Kind::Snapshot | Kind::Export | Kind::Checkpoint | Kind::RestoreTest | Kind::Drill);
             kind && a.statement.predicate.outcome != Outcome::Failed
         };
-        let view = self.ledger()?.chain_until(chain, counts)?;
-        Ok(view.attested.iter().rev().find(|a| counts(a)).map(|a| a.statement.predicate.started))
+        let known = self.known.lock().ok().and_then(|known| known.get(chain).copied()).unwrap_or(0);
+        let newest = self.ledger()?.newest(chain, known, counts)?;
+        if let (Some(newest), Ok(mut known)) = (&newest, self.known.lock()) {
+            known.insert(chain.clone(), newest.sequence());
+        }
+        Ok(newest.map(|a| a.statement.predicate.started))
     }
 
     fn founded(&self) -> Result<Timestamp, StoreError> {

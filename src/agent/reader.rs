@@ -26,6 +26,8 @@ pub struct Reader {
     every: Duration,
     next: Option<Duration>,
     wanted: bool,
+    /// How long the last reading took.
+    took: Duration,
 }
 
 type Reading = (Result<Value, String>, Duration);
@@ -33,7 +35,7 @@ type Reading = (Result<Value, String>, Duration);
 impl Reader {
     /// By this program, so often; `wake` is told when there is an answer.
     pub fn new(program: PathBuf, arguments: Vec<String>, every: Duration, wake: Sender<()>) -> Self {
-        Self { program, arguments, wake, results: channel(), under_way: false, every, next: None, wanted: false }
+        Self { program, arguments, wake, results: channel(), under_way: false, every, next: None, wanted: false, took: Duration::ZERO }
     }
 
     /// From now on with other arguments.
@@ -62,11 +64,12 @@ impl Reader {
         let read = self.results.1.try_recv().ok();
         if let Some((_, took)) = &read {
             self.under_way = false;
-            self.next = Some(steady.saturating_add(self.every.max(took.saturating_mul(SHARE))));
+            // One long reading, by which an index is made, is followed by short ones: two in a row are a habit.
+            let usual = (*took).min(self.took).saturating_mul(SHARE);
+            self.took = *took;
             // What changed is seen soon, but not over and over.
-            if self.wanted {
-                self.next = Some(steady.saturating_add(took.saturating_mul(SHARE).max(Duration::from_secs(5))));
-            }
+            let least = if self.wanted { Duration::from_secs(5) } else { self.every };
+            self.next = Some(steady.saturating_add(least.max(usual)));
         }
         let due = self.next.is_none_or(|next| steady >= next)
             || (self.wanted && self.next.is_some_and(|n| n > steady.saturating_add(self.every / 2)));

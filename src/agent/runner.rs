@@ -68,6 +68,9 @@ pub trait Running: Send {
 /// A line that a run said.
 pub type Said = dyn Fn(&Order, &str) + Send + Sync;
 
+/// What a run's process gets to know of the span that it is traced under.
+pub type Traced = dyn Fn(&tracing::Span) -> Vec<(String, String)> + Send + Sync;
+
 /// Runs this same program.
 pub struct Processes {
     /// Its path.
@@ -76,14 +79,25 @@ pub struct Processes {
     pub arguments: Vec<String>,
     /// Hears what runs say.
     pub said: Arc<Said>,
+    /// Variables of its environment.
+    pub traced: Arc<Traced>,
     /// Woken when a run ends.
     pub wake: Sender<()>,
 }
 
 impl Runner for Processes {
     fn start(&self, order: &Order) -> io::Result<Box<dyn Running>> {
+        let span = tracing::info_span!(
+            "run",
+            job = order.job,
+            command = order.command,
+            due = %order.due,
+            attempt = order.attempt,
+            exit = tracing::field::Empty
+        );
         let mut child = Command::new(&self.program)
             .args(&self.arguments)
+            .envs((self.traced)(&span))
             .arg(order.command)
             .args(order.targets.iter().flatten())
             .stdin(Stdio::null())
@@ -101,6 +115,8 @@ impl Runner for Processes {
             let (child, ended, wake) = (child.clone(), ended.clone(), self.wake.clone());
             std::thread::Builder::new().name("run".into()).spawn(move || {
                 let how = wait(&child, pipes.0, pipes.1, heard);
+                span.record("exit", how.exit.unwrap_or(-1));
+                drop(span);
                 if let Ok(mut ended) = ended.lock() {
                     *ended = Some(how);
                 }

@@ -84,6 +84,7 @@ fn draft(kind: Kind, chain: &ChainName, run: RunId, started: Timestamp, objects:
 }
 
 /// Commits a checkpoint.
+#[tracing::instrument(skip_all)]
 pub fn checkpoint(writer: &Writer, policy: &[u8]) -> Result<CheckpointReport, SnapshotError> {
     let mut last = None;
     for _ in 0..TRIES {

@@ -190,6 +190,10 @@ pub fn export(job: &ExportJob<'_>) -> Result<ExportReport, ExportError> {
             }
             return Err(error);
         }
+        // What settled while it was read is the next run's: windows of a second are not worth their objects.
+        if to == until {
+            return Ok(report);
+        }
     }
 }
 
@@ -232,6 +236,7 @@ struct Export<'a> {
 }
 
 impl Export<'_> {
+    #[tracing::instrument(name = "window", skip_all, fields(stream = %self.job.stream, from = %self.window.from, to = %self.window.to))]
     fn run(&mut self, written: &mut Vec<Written>, report: &mut ExportReport) -> Result<(), ExportError> {
         let job = self.job;
         let Window { from, to } = self.window;

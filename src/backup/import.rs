@@ -123,6 +123,7 @@ struct FileResult {
 }
 
 /// Imports files as one run.
+#[tracing::instrument(skip_all, fields(stream = %job.stream, files = job.files.len()))]
 pub fn import(job: &ImportJob<'_>) -> Result<ImportReport, ImportError> {
     let started = job.writer.now()?;
     let run = RunId::new(started);

@@ -145,9 +145,10 @@ impl Pipeline<'_> {
         let (seal_in, seal_out) = bounded::<Payload>(1);
         let (spare_in, spare_out) = bounded::<Vec<u8>>(self.threads * 4);
         let (empty_in, empty_out) = bounded::<Vec<u8>>(self.threads + 2);
+        let span = tracing::Span::current();
         thread::scope(|scope| {
             scope.spawn(|| {
-                if let Err(e) = self.walk(&mut earlier, step_in, &stop) {
+                if let Err(e) = span.in_scope(|| self.walk(&mut earlier, step_in, &stop)) {
                     fail(e);
                 }
             });

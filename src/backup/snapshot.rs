@@ -99,6 +99,7 @@ fn is_snapshot(attested: &Attested) -> bool {
 }
 
 /// Captures and commits a snapshot.
+#[tracing::instrument(skip_all, fields(source = %job.name))]
 pub fn snapshot(job: &SnapshotJob<'_>) -> Result<SnapshotReport, SnapshotError> {
     let _taken = job.state.lock().map_err(SnapshotError::State)?.ok_or_else(|| SnapshotError::Busy(job.name.to_string()))?;
     match attempt(job, false) {

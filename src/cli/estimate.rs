@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::context::Context;
 use super::exit::{CliError, Exit};
 use super::output::{BAD, DOUBT, GOOD, at_second, grouped, human_bytes};
-use crate::objective::{Class, Measurement, class_of, estimate, keep_measurement, measured_by_tests, measured_here, spoken};
+use crate::objective::{Class, Entry, Measurement, class_of, estimate, keep_measurement, measured_by_tests, measured_here, spoken};
 use crate::policy::{LoadedPolicy, parse_duration};
 use crate::restore::RestoreError;
 use crate::vault::Ledger;
@@ -48,6 +48,7 @@ pub fn tell(
         Err(e) => return Err(e.into()),
     };
     let tests = ledger.chain_since(&ChainName::restore_test(), u64::MAX)?;
+    let tests: Vec<Entry> = tests.attested.iter().map(|a| Entry::attested(a, |_| false)).collect();
     let evidence = |chain: &ChainName| {
         let container = |p: &LoadedPolicy| p.policy.sources.get(chain.source()?.as_str()).map(|s| s.value.container());
         policy.and_then(container).is_some_and(|c| c == crate::vault::names::Container::Evidence)

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use crate::agent::HostError;
 use crate::backup::{ExportError, ImportError, SnapshotError};
 use crate::drill::DrillError;
+use crate::objective::SurveyError;
 use crate::policy::PolicyError;
 use crate::restore::RestoreError;
 use crate::retention::RetentionError;
@@ -148,6 +149,13 @@ fn commit(error: &CommitError) -> (Exit, Option<String>) {
     }
 }
 
+fn survey(error: &SurveyError) -> (Exit, Option<String>) {
+    match error {
+        SurveyError::Store(e) => store(e),
+        SurveyError::Unusable { .. } => (Exit::Failed, None),
+    }
+}
+
 fn ledger(error: &LedgerError) -> (Exit, Option<String>) {
     match error {
         LedgerError::Store(e) => store(e),
@@ -246,6 +254,7 @@ errors! {
     StoreError => store,
     CommitError => commit,
     LedgerError => ledger,
+    SurveyError => survey,
     SealError => |_| (Exit::Failed, None),
     GenesisError => |e| match e {
         GenesisError::AlreadyFounded(_) => (Exit::Usage, Some("choose another directory".into())),

@@ -21,6 +21,7 @@ mod init_azure;
 mod key;
 mod ls;
 mod notify;
+mod otlp;
 mod output;
 mod policy;
 mod quickstart;
@@ -41,7 +42,7 @@ mod watch;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use context::Context;
 use exit::{CliError, Exit};
@@ -142,7 +143,7 @@ enum Command {
     /// What is really in force: store, locks, rights, keys, clock, disk, schedules; exit 1 where backups are endangered
     Doctor,
     /// Live RPO, newest recovery points, availability, findings and what is due; exit 4 where an objective is missed
-    Status,
+    Status(status::StatusArgs),
     /// Keep things beyond their retention: legal holds
     #[command(subcommand)]
     Hold(hold::HoldCommand),
@@ -164,8 +165,10 @@ enum Command {
 
 /// Runs the program; the result is its exit code.
 pub fn run() -> Exit {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let parsed =
+        Cli::command().try_get_matches().and_then(|m| Ok((m.subcommand_name().unwrap_or_default().to_owned(), Cli::from_arg_matches(&m)?)));
+    let (name, cli) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => {
             let _ = error.print();
             return if error.use_stderr() { Exit::Usage } else { Exit::Done };
@@ -176,8 +179,15 @@ pub fn run() -> Exit {
     let output = Output { json, quiet, verbose, progress: !no_progress, muted: false };
     let context = Context { global: cli.global, output };
     context.end_with_the_agent();
-    let daemon = matches!(&cli.command, Command::Run(_) | Command::Watch(_));
-    match dispatch(&context, cli.command) {
+    let daemon = match &cli.command {
+        Command::Run(args) => args.is_daemon(),
+        Command::Watch(args) => args.is_daemon(),
+        _ => false,
+    };
+    let telemetry = telemetry::begin(&context, daemon);
+    // A daemon has no end, and so no span of its own.
+    let span = if daemon { tracing::Span::none() } else { otlp::root(&name) };
+    let exit = span.in_scope(|| match dispatch(&context, cli.command) {
         Ok(exit) => exit,
         Err(error) => {
             if !daemon || !telemetry::failed(&context, &error) {
@@ -185,7 +195,11 @@ pub fn run() -> Exit {
             }
             error.exit
         }
-    }
+    });
+    span.record("exit", exit as u8);
+    drop(span);
+    telemetry.end();
+    exit
 }
 
 fn dispatch(context: &Context, command: Command) -> Result<Exit, CliError> {
@@ -208,7 +222,7 @@ fn dispatch(context: &Context, command: Command) -> Result<Exit, CliError> {
         Command::Notify(command) => notify::run(context, &command),
         Command::Run(args) => run::run(context, &args),
         Command::Doctor => doctor::run(context),
-        Command::Status => status::run(context),
+        Command::Status(args) => status::run(context, &args),
         Command::Verify(args) => verify::run(context, &args),
         Command::Hold(command) => hold::run(context, &command),
         Command::Dispose(command) => dispose::run(context, &command),

@@ -15,7 +15,7 @@ use super::channels::{address, channels};
 use super::context::Context;
 use super::exit::{CliError, Exit};
 use super::scheduler::{Order, Shown, Standing, ToDesk, run_agent, run_desk};
-use super::{daemon, store, telemetry};
+use super::{daemon, otlp, status, store};
 use crate::agent::{Agent, Happening, Means, Processes, Reader, Settings, StateLock, VaultHead, Work, jobs};
 use crate::alert::{Condition, Courier, Desk, Keeper};
 use crate::http::Outbound;
@@ -56,6 +56,13 @@ enum Probe {
     Ready,
 }
 
+impl RunArgs {
+    /// Whether it goes on until it is told to stop.
+    pub fn is_daemon(&self) -> bool {
+        self.probe.is_none()
+    }
+}
+
 /// What wakes the daemon.
 pub enum Wake {
     Something,
@@ -77,12 +84,14 @@ pub fn run(context: &Context, args: &RunArgs) -> Result<Exit, CliError> {
     let state = StateLock::take(&Context::state_dir(&policy), "agent")?;
     let listener = listen(&policy)?;
     check_keys(context, args, &policy)?;
-    telemetry::begin(context);
     let mut daemon = Daemon::new(context, args, policy, state)?;
     if let Some((address, listener)) = listener {
         let failed = |e: std::io::Error| CliError::new(Exit::Failed, format!("cannot serve at {address}: {e}"));
         serve(listener, daemon.board.clone()).map_err(failed)?;
         info!("the status page is at http://{address}/");
+    }
+    if let Err(why) = otlp::send_metrics(daemon.board.clone()) {
+        warn!("no metrics are sent: {why}");
     }
     daemon.turn()
 }
@@ -137,7 +146,13 @@ impl<'c> Daemon<'c> {
         let (orders, ordered) = channel();
         let (ended, ends) = channel();
         forward(ends, orders.clone(), || Order::Wake);
-        let runner = Processes { program: program.clone(), arguments: arguments.clone(), said: Arc::new(heard_from_a_run), wake: ended };
+        let runner = Processes {
+            program: program.clone(),
+            arguments: arguments.clone(),
+            said: Arc::new(heard_from_a_run),
+            traced: Arc::new(otlp::passed_on),
+            wake: ended,
+        };
         let (happen, happened) = channel();
         let remote = policy.policy.vault.azure.is_some();
         let open = {
@@ -191,12 +206,12 @@ impl<'c> Daemon<'c> {
         let since = Some(SystemClock.now());
         let daemon = Self {
             context,
-            state,
             orders,
             standing,
             to_desk,
             desk,
-            reader: Reader::new(program, [arguments, vec!["status".to_owned()]].concat(), STATUS, read),
+            reader: Reader::new(program, [arguments, status::kept(&state)].concat(), STATUS, read),
+            state,
             board: Arc::new(RwLock::new(View { agent: name, vault, since, ..View::default() })),
             happened,
             wakes,

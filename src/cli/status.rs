@@ -1,18 +1,37 @@
 //! `backstop status`.
 
+use std::path::{Path, PathBuf};
+
+use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::context::Context;
 use super::exit::{CliError, Exit};
 use super::output::{BAD, DOUBT, FAINT, GOOD, STRONG, at_second, human_bytes, shown};
+use crate::agent::StateLock;
 use crate::drill::RUNBOOKS;
-use crate::objective::{Class, Objectives, Severity, Status, Subject, measured_here, spoken, status};
+use crate::objective::{Class, Objectives, Severity, Status, Subject, Survey, SurveyError, measured_here, spoken, status};
 use crate::policy::{self, JobPolicy, Policy, next_due};
 use crate::vault::attestation::{Kind, Outcome};
 use crate::vault::names::{ChainName, Container};
 
-pub fn run(context: &Context) -> Result<Exit, CliError> {
+/// The agent reads the vault whole so often; between, what was attested since.
+const WHOLE_EVERY: SignedDuration = SignedDuration::from_hours(6);
+/// Whoever is in a hurry takes an index that is no older.
+const HURRIED: SignedDuration = SignedDuration::from_hours(48);
+
+#[derive(Args)]
+pub struct StatusArgs {
+    /// Take what the agent on this machine has read, and read what was attested since: seconds on a vault of any age
+    #[arg(long)]
+    quick: bool,
+    /// The index that the agent keeps
+    #[arg(long, hide = true, value_name = "DIR", conflicts_with = "quick")]
+    index: Option<PathBuf>,
+}
+
+pub fn run(context: &Context, args: &StatusArgs) -> Result<Exit, CliError> {
     let (ledger, policy) = context.ledger()?;
     let Some(loaded) = policy else {
         return Err(CliError::new(Exit::Usage, "without a policy there are no objectives to hold the vault to")
@@ -32,11 +51,38 @@ pub fn run(context: &Context) -> Result<Exit, CliError> {
         due: &test_due,
     };
     let measured = measured_here(&Context::state_dir(&loaded));
-    let status = status(&ledger, &subjects(policy), &objectives, &measured, now)?;
+    let subjects = subjects(policy);
+    let read = |survey: Survey<'_>| -> Result<(Status, Timestamp), SurveyError> {
+        let status = status(&survey, &subjects, &objectives, &measured, now)?;
+        let whole = survey.whole_at();
+        survey.finish();
+        Ok((status, whole))
+    };
+    let quick = match (&args.index, args.quick) {
+        (Some(dir), _) => Survey::quick(&ledger, now, dir, WHOLE_EVERY, true),
+        (None, true) => Survey::quick(&ledger, now, &index_of(&Context::state_dir(&loaded).join("agent")), HURRIED, false),
+        (None, false) => None,
+    };
+    let quickly = match quick.map(read).transpose() {
+        Err(e @ SurveyError::Unusable { .. }) => {
+            tracing::info!("{e}: the vault is read whole");
+            None
+        }
+        other => other?,
+    };
+    let (status, read_whole) = match quickly {
+        Some(read) => read,
+        None => {
+            if args.quick {
+                context.output.note("the agent on this machine keeps no index that can be used: the vault is read whole");
+            }
+            read(Survey::whole(&ledger, now, args.index.as_deref())?)?
+        }
+    };
     let next = due(policy, now);
     let known = status.coverage.stored_bytes > 0;
     context.output.json(&json!({
-        "ok": status.ok, "at": now, "rpo": status.rpo, "newest": status.newest,
+        "ok": status.ok, "at": now, "read_whole": read_whole, "rpo": status.rpo, "newest": status.newest,
         "coverage": known.then(|| status.coverage.share()),
         "covered_bytes": status.coverage.covered_bytes, "stored_bytes": status.coverage.stored_bytes,
         "availability": {
@@ -48,12 +94,34 @@ pub fn run(context: &Context) -> Result<Exit, CliError> {
         "next": next.iter().map(|(job, at)| json!({ "job": job, "at": at })).collect::<Vec<_>>(),
     }));
     people(context, &status, &objectives, &next);
+    if read_whole != now {
+        let output = context.output;
+        output.say(format!("{FAINT}read whole {}, and what was attested since{FAINT:#}", at_second(read_whole)));
+    }
     let damaged = status.findings.iter().any(|f| matches!(f.kind, "missing_attestation" | "damaged_attestation"));
     Ok(match (damaged, status.ok) {
         (true, _) => Exit::Damage,
         (false, false) => Exit::ObjectiveMissed,
         (false, true) => Exit::Done,
     })
+}
+
+/// Where an agent or watcher keeps its index, in its own directory.
+fn index_of(own: &Path) -> PathBuf {
+    own.join("index")
+}
+
+/// The status for whoever asks for it again and again, and keeps an index; without a place for one it is read whole.
+pub fn kept(state: &StateLock) -> Vec<String> {
+    let dir = index_of(&state.path(""));
+    let index = match std::fs::create_dir_all(&dir) {
+        Ok(()) => vec!["--index".to_owned(), dir.display().to_string()],
+        Err(e) => {
+            tracing::warn!("no index can be kept in {}: {e}", dir.display());
+            Vec::new()
+        }
+    };
+    [vec!["status".to_owned()], index].concat()
 }
 
 pub fn duration(name: &str, text: &str) -> Result<SignedDuration, CliError> {

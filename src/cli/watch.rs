@@ -14,7 +14,7 @@ use super::context::Context;
 use super::exit::{CliError, Exit};
 use super::output::{BAD, DOUBT, GOOD, shown};
 use super::run::{Wake, forward, signals};
-use super::{daemon, telemetry};
+use super::{daemon, status};
 use crate::agent::{HostError, Reader, StateLock, of_audit, of_quiet, of_status};
 use crate::alert::{Condition, Courier, Desk, Keeper, rule_of, spelled};
 use crate::policy::{AlertSeverity, JobPolicy, LoadedPolicy, duration, next_due};
@@ -36,6 +36,13 @@ pub struct WatchArgs {
     audit_every: u64,
 }
 
+impl WatchArgs {
+    /// Whether it goes on until it is told to stop.
+    pub fn is_daemon(&self) -> bool {
+        !self.once
+    }
+}
+
 pub fn run(context: &Context, args: &WatchArgs) -> Result<Exit, CliError> {
     let policy = context.policy()?;
     let state = StateLock::take(&Context::state_dir(&policy), "watch")?;
@@ -44,7 +51,7 @@ pub fn run(context: &Context, args: &WatchArgs) -> Result<Exit, CliError> {
     let program = super::run::program()?;
     let arguments = daemon::arguments(context, &copy);
     let every = Duration::from_secs;
-    let status = Reader::new(program.clone(), [arguments.clone(), vec!["status".into()]].concat(), every(args.every), wake.clone());
+    let status = Reader::new(program.clone(), [arguments.clone(), status::kept(&state)].concat(), every(args.every), wake.clone());
     let audit = Reader::new(program, Vec::new(), every(args.audit_every), wake.clone());
     let mut watcher =
         Watcher { policy, state, arguments, status, audit, by_status: None, status_error: None, by_audit: None, audit_error: None };
@@ -52,7 +59,6 @@ pub fn run(context: &Context, args: &WatchArgs) -> Result<Exit, CliError> {
     if args.once {
         return watcher.once(context);
     }
-    telemetry::begin(context);
     let (wakes_to, wakes) = channel();
     signals(wakes_to.clone())?;
     forward(plain_wakes, wakes_to, || Wake::Something);

@@ -104,6 +104,7 @@ pub enum DrillError {
 }
 
 /// Holds a drill, and attests it.
+#[tracing::instrument(skip_all, fields(scenario = job.runbook.id))]
 pub fn drill(job: &DrillJob<'_>) -> Result<DrillReport, DrillError> {
     let ledger = &job.writer.ledger;
     let struck = job.writer.now()?;

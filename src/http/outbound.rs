@@ -3,15 +3,20 @@
 //! It promises: an end after seconds, no redirect followed, nothing sent in the open beyond this machine, and no
 //! address in an error, since such addresses are secrets themselves.
 
+use std::io::Read;
 use std::time::Duration;
 
+use reqwest::StatusCode;
 use reqwest::blocking::Client;
+use reqwest::header::HeaderMap;
 use url::Url;
 
 use super::{is_loopback, with_causes};
 
 /// A receiver that takes longer is down.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Of an answer so much is read, in bytes.
+const LONGEST_ANSWER: u64 = 1 << 16;
 
 /// What a receiver answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +35,7 @@ pub enum OutboundError {
 }
 
 /// Sends messages.
+#[derive(Debug)]
 pub struct Outbound {
     near: Client,
     far: Client,
@@ -58,6 +64,15 @@ impl Outbound {
     /// Asks for an address.
     pub fn get(&self, url: &Url) -> Result<(), OutboundError> {
         judge(self.client(url).get(url.clone()).send())
+    }
+
+    /// Sends bytes, and takes what is answered, whatever the status, if it is not too much.
+    pub fn exchange(&self, url: &Url, headers: HeaderMap, body: Vec<u8>) -> Result<(StatusCode, Vec<u8>), OutboundError> {
+        let failed = |e: reqwest::Error| OutboundError::NoAnswer(with_causes(&e.without_url()));
+        let answer = self.client(url).post(url.clone()).headers(headers).body(body).send().map_err(failed)?;
+        let (status, mut bytes) = (answer.status(), Vec::new());
+        answer.take(LONGEST_ANSWER).read_to_end(&mut bytes).map_err(|e| OutboundError::NoAnswer(e.to_string()))?;
+        Ok((status, bytes))
     }
 
     /// Sends JSON.

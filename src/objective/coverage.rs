@@ -4,10 +4,11 @@ use std::collections::{HashMap, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::store::Sha256;
-use crate::vault::ChainView;
+use super::Entry;
+use super::entry::beginning;
 use crate::vault::attestation::{Kind, ObjectRef, Outcome, RestoreTestDetails};
 use crate::vault::names::{ChainName, period_folder};
+use crate::vault::{Attested, ChainView};
 
 /// What was restored and checked within so long counts.
 pub const COVERAGE_PERIOD: SignedDuration = SignedDuration::from_hours(90 * 24);
@@ -46,8 +47,8 @@ pub struct Tests(Vec<Test>);
 struct Test {
     at: Timestamp,
     ranges: HashMap<ChainName, Vec<(u64, u64)>>,
-    /// Those that failed their checks are told apart: somebody may have mended them.
-    not_covered: HashMap<Sha256, bool>,
+    /// By the beginning of their digests. Those that failed their checks are told apart: somebody may have mended them.
+    not_covered: HashMap<u64, bool>,
 }
 
 impl Test {
@@ -57,14 +58,17 @@ impl Test {
             ranges.entry(range.chain.clone()).or_default().push((range.from, range.to));
         }
         ranges.values_mut().for_each(|list| list.sort_unstable());
-        Self { at, ranges, not_covered: details.not_covered.iter().map(|n| (n.sha256, n.reason == "failed")).collect() }
+        Self { at, ranges, not_covered: details.not_covered.iter().map(|n| (beginning(&n.sha256), n.reason == "failed")).collect() }
     }
 
     fn tried(&self, chain: &ChainName, sequence: u64) -> bool {
-        let Some(list) = self.ranges.get(chain) else { return false };
-        let before = list.partition_point(|(from, _)| *from <= sequence);
-        list[..before].last().is_some_and(|(_, to)| sequence <= *to)
+        self.ranges.get(chain).is_some_and(|list| within(list, sequence))
     }
+}
+
+fn within(ranges: &[(u64, u64)], sequence: u64) -> bool {
+    let before = ranges.partition_point(|(from, _)| *from <= sequence);
+    ranges[..before].last().is_some_and(|(_, to)| sequence <= *to)
 }
 
 /// How far each chain reached when it was tested, by all tests that were ever attested.
@@ -79,10 +83,10 @@ pub fn tested_heads(view: &ChainView) -> HashMap<ChainName, u64> {
 }
 
 impl Tests {
-    /// From the chain of the restore tests.
-    pub fn of(view: &ChainView, at: Timestamp) -> Self {
+    /// From the attested restore tests, the oldest first.
+    pub fn of<'a>(attested: impl IntoIterator<Item = &'a Attested>, at: Timestamp) -> Self {
         let since = at - COVERAGE_PERIOD;
-        let tests = view.attested.iter().filter(|a| a.statement.kind == Kind::RestoreTest).filter_map(|a| {
+        let tests = attested.into_iter().filter(|a| a.statement.kind == Kind::RestoreTest).filter_map(|a| {
             let p = &a.statement.predicate;
             (p.finished > since && p.finished <= at).then_some(())?;
             Some(Test::new(p.finished, &p.details().ok()?))
@@ -108,14 +112,27 @@ impl Tests {
     /// Whether the newest test that tried an object found it wrong.
     pub fn failed(&self, object: &DataObject<'_>) -> bool {
         let newest = self.0.iter().rev().find(|t| t.tried(object.chain, object.sequence));
-        newest.is_some_and(|t| t.not_covered.get(&object.object.sha256) == Some(&true))
+        newest.is_some_and(|t| t.not_covered.get(&beginning(&object.object.sha256)) == Some(&true))
     }
 
     /// When an object was last restored and checked. The newest test that tried it decides: what it found damaged is not
     /// covered, whatever was so before.
     pub fn covered(&self, object: &DataObject<'_>) -> Option<Timestamp> {
         let newest = self.0.iter().rev().find(|t| t.tried(object.chain, object.sequence))?;
-        (!newest.not_covered.contains_key(&object.object.sha256)).then_some(newest.at)
+        (!newest.not_covered.contains_key(&beginning(&object.object.sha256))).then_some(newest.at)
+    }
+
+    /// The coverage of what stands on a chain.
+    pub fn coverage(&self, chain: &ChainName, entries: &[Entry]) -> Coverage {
+        let newest_first: Vec<_> = self.0.iter().rev().filter_map(|t| Some((t.ranges.get(chain)?, &t.not_covered))).collect();
+        let mut out = Coverage::default();
+        for entry in entries {
+            let Some(run) = entry.sound() else { continue };
+            out.stored_bytes += run.objects.iter().map(|o| o.size).sum::<u64>();
+            let Some((_, not)) = newest_first.iter().find(|(ranges, _)| within(ranges, entry.sequence)) else { continue };
+            out.covered_bytes += run.objects.iter().filter(|o| !not.contains_key(&o.digest)).map(|o| o.size).sum::<u64>();
+        }
+        out
     }
 }
 
@@ -132,6 +149,13 @@ impl Coverage {
     /// From 0 to 1; 1 of nothing.
     pub fn share(self) -> f64 {
         if self.stored_bytes == 0 { 1.0 } else { self.covered_bytes as f64 / self.stored_bytes as f64 }
+    }
+}
+
+impl std::ops::AddAssign for Coverage {
+    fn add_assign(&mut self, other: Self) {
+        self.stored_bytes += other.stored_bytes;
+        self.covered_bytes += other.covered_bytes;
     }
 }
 

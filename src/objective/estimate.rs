@@ -7,9 +7,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Class;
-use crate::vault::ChainView;
-use crate::vault::attestation::{Kind, RestoreTestDetails};
+use super::{Class, Entry, What};
 use crate::vault::names::{ChainName, Container};
 
 /// So many measurements of a class count, the newest.
@@ -43,17 +41,16 @@ pub fn class_of(chain: &ChainName, object: Option<&str>) -> Class {
 }
 
 /// What the attested restore tests measured, oldest first. `class` says what a chain holds.
-pub fn measured_by_tests(tests: &ChainView, class: impl Fn(&ChainName) -> Class) -> Vec<Measurement> {
+pub fn measured_by_tests(tests: &[Entry], class: impl Fn(&ChainName) -> Class) -> Vec<Measurement> {
     let mut out = Vec::new();
-    for attested in tests.attested.iter().filter(|a| a.statement.kind == Kind::RestoreTest) {
-        let p = &attested.statement.predicate;
-        let tested = p.details::<RestoreTestDetails>().map(|d| d.tested).unwrap_or_default();
-        out.extend(tested.iter().filter(|t| t.passed && t.entries > 0).map(|t| Measurement {
-            at: p.finished,
-            class: class(&t.chain),
-            entries: t.entries,
-            stored_bytes: t.stored_bytes,
-            seconds: t.restore_seconds,
+    for test in tests {
+        let What::Test(measured) = &test.what else { continue };
+        out.extend(measured.iter().map(|m| Measurement {
+            at: test.finished,
+            class: class(&m.chain),
+            entries: m.entries,
+            stored_bytes: m.stored_bytes,
+            seconds: m.seconds,
         }));
     }
     out

@@ -6,18 +6,20 @@
 
 mod availability;
 mod coverage;
+mod entry;
 mod estimate;
+mod index;
+mod standing;
 mod status;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::vault::attestation::{ExportDetails, Kind, Outcome, SnapshotDetails};
-use crate::vault::{Attested, ChainView};
-
 pub use availability::{Availability, Held, availability, by_day};
 pub use coverage::{COVERAGE_PERIOD, Coverage, DataObject, Tests, coverage, data_objects, tested_heads};
+pub use entry::{Entry, Run, What, points};
 pub use estimate::{Estimate, Measurement, class_of, estimate, keep_measurement, measured_by_tests, measured_here};
+pub use index::{Survey, SurveyError};
 pub use status::{Finding, LastDrill, LastTest, Newest, Objectives, RestoreTime, Review, Rpo, Severity, Status, Subject, spoken, status};
 
 /// What kind of data a source or stream is of.
@@ -43,33 +45,6 @@ pub struct Point {
     pub captured: Timestamp,
 }
 
-/// The recovery points of a chain, in the order of their numbers.
-///
-/// Of a source: complete snapshots, each by the instant at which its reading began. Of a stream: the end of its windows
-/// as far as they touch; of imported files the last event time. (The definitions of RPO in `docs/objectives.md`.)
-pub fn points(view: &ChainView) -> Vec<Point> {
-    let mut mark: Option<Timestamp> = None;
-    let mut out = Vec::new();
-    for attested in &view.attested {
-        let p = &attested.statement.predicate;
-        let captured = match attested.statement.kind {
-            Kind::Snapshot if p.outcome == Outcome::Complete => p.details::<SnapshotDetails>().ok().map(|d| d.captured),
-            Kind::Export if p.outcome != Outcome::Failed => p.details::<ExportDetails>().ok().and_then(|d| match d.window {
-                // A later window behind a gap does not count.
-                Some(window) => {
-                    let touches = mark.is_none_or(|mark| window.from <= mark);
-                    mark = mark.max(touches.then_some(window.to));
-                    touches.then_some(window.to)
-                }
-                None => d.spans.iter().filter_map(|s| s.last).max(),
-            }),
-            _ => None,
-        };
-        out.extend(captured.map(|captured| Point { sequence: attested.sequence(), committed: p.finished, captured }));
-    }
-    out
-}
-
 /// The newest state that could be recovered at an instant: the one captured last of those committed by then.
 pub fn newest_at(points: &[Point], at: Timestamp) -> Option<Point> {
     points.iter().filter(|p| p.committed <= at).max_by_key(|p| (p.captured, p.sequence)).copied()
@@ -78,9 +53,4 @@ pub fn newest_at(points: &[Point], at: Timestamp) -> Option<Point> {
 /// The RPO at an instant: the age of the newest state that could be recovered then.
 pub fn rpo_at(points: &[Point], at: Timestamp) -> Option<SignedDuration> {
     newest_at(points, at).map(|p| at.duration_since(p.captured).max(SignedDuration::ZERO))
-}
-
-/// Since when a chain is answered for: its first attestation, whatever came of it.
-pub fn since(view: &ChainView) -> Option<Timestamp> {
-    view.attested.first().map(|a: &Attested| a.statement.predicate.finished)
 }

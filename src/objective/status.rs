@@ -2,23 +2,21 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
-use serde_json::Value;
 
+use super::standing::{Health, Holdings, Standing, next_review};
 use super::{
-    Availability, Class, Coverage, DataObject, Estimate, Held, Measurement, Point, Tests, availability, by_day, coverage, data_objects,
-    estimate, measured_by_tests, newest_at, points, rpo_at, since,
+    Availability, COVERAGE_PERIOD, Class, Coverage, Entry, Held, Measurement, Survey, SurveyError, Tests, What, availability, by_day,
+    measured_by_tests,
 };
-use crate::store::{LockMode, StoreError};
-use crate::vault::attestation::{CollectionOutcome, DrillDetails, Kind, Outcome, RestoreTestDetails, SnapshotDetails};
-use crate::vault::names::{ChainName, RunId, period_folder, period_of};
-use crate::vault::{Attested, ChainView, Ledger};
+use crate::store::LockMode;
+use crate::vault::Attested;
+use crate::vault::attestation::{DrillDetails, Kind, Outcome, RestoreTestDetails};
+use crate::vault::names::{ChainName, RunId};
 
 /// So many days are told one by one.
 const CALENDAR_DAYS: i64 = 90;
 /// A test that is so late was missed.
 const LATE: SignedDuration = SignedDuration::from_hours(24);
-/// Of a stream so much would be brought back after an incident.
-const LOGS_BROUGHT_BACK: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// A source or stream that is held to objectives.
 #[derive(Debug, Clone)]
@@ -227,64 +225,59 @@ pub struct Status {
     pub findings: Vec<Finding>,
 }
 
-struct Standing<'a> {
-    subject: &'a Subject,
-    view: ChainView,
-    points: Vec<Point>,
-}
-
 /// Says it, from attestations alone; `measured_here` are restores that were made on this machine.
 pub fn status(
-    ledger: &Ledger,
+    survey: &Survey<'_>,
     subjects: &[Subject],
     objectives: &Objectives<'_>,
     measured_here: &[Measurement],
     now: Timestamp,
-) -> Result<Status, StoreError> {
-    let mut all = Vec::new();
+) -> Result<Status, SurveyError> {
+    let ledger = survey.ledger();
+    let (test_chain, drill_chain) = (ChainName::restore_test(), ChainName::drill());
+    let test_entries = survey.entries(&test_chain)?;
+    let is_test = |e: &&Entry| matches!(e.what, What::Test(_));
+    // Those that cover something, and the newest.
+    let counting = test_entries.iter().filter(is_test).filter(|e| now.duration_since(e.finished) < COVERAGE_PERIOD);
+    let mut read = counting.map(|e| e.sequence).collect::<Vec<_>>();
+    read.extend(test_entries.iter().rfind(is_test).map(|e| e.sequence).filter(|last| !read.contains(last)));
+    let attested_tests = ledger.attestations(&test_chain, &read)?;
+    let tests = Tests::of(&attested_tests, now);
+    let drill_entries = survey.entries(&drill_chain)?;
+
+    let (mut all, mut holdings) = (Vec::new(), Vec::new());
     for subject in subjects {
-        let view = ledger.chain_since(&subject.chain, u64::MAX)?;
-        all.push(Standing { subject, points: points(&view), view });
+        let entries = survey.entries(&subject.chain)?;
+        holdings.push(Holdings::of(&subject.chain, &entries, &tests));
+        all.push(Standing::of(subject, &entries, survey, now, objectives.rpo)?);
     }
-    let test_chain = ChainName::restore_test();
-    let test_view = ledger.chain_since(&test_chain, u64::MAX)?;
-    let tests = Tests::of(&test_view, now);
     // What the policy names no more is stored all the same.
-    let mut others = Vec::new();
-    for chain in ledger.chains()? {
-        let data = chain.source().is_some() || chain.stream().is_some();
-        if data && subjects.iter().all(|s| s.chain != chain) {
-            let view = ledger.chain_since(&chain, u64::MAX)?;
-            others.push((chain, view));
-        }
+    let others = survey.chains().iter().filter(|c| c.source().is_some() || c.stream().is_some());
+    for chain in others.filter(|c| subjects.iter().all(|s| s.chain != **c)) {
+        holdings.push(Holdings::of(chain, &survey.entries(chain)?, &tests));
     }
-    let named = all.iter().map(|s| (&s.subject.chain, &s.view));
-    let data: Vec<DataObject<'_>> = named
-        .chain(others.iter().map(|(chain, view)| (chain, view)))
-        .flat_map(|(chain, view)| data_objects(chain, view))
-        .filter(|o| ledger.disposal_of(&o.object.name, &o.object.sha256).is_none())
-        .collect();
-    let mut findings: Vec<Finding> = all.iter().flat_map(|s| look(s, now, objectives.rpo)).collect();
+    let mut coverage = Coverage::default();
+    holdings.iter().for_each(|h| coverage += h.coverage);
+
+    let mut findings: Vec<Finding> = all.iter().flat_map(|s| s.look(now, objectives.rpo)).collect();
     let back = |days: i64| now - SignedDuration::from_hours(24 * days);
     let held = || {
         let held = all.iter().filter(|s| !s.subject.delivered);
-        held.filter_map(|s| Some(Held { points: &s.points, since: since(&s.view)?, objective: objectives.rpo }))
+        held.filter_map(|s| Some(Held { points: &s.points, since: s.since?, objective: objectives.rpo }))
     };
     let over = |days: i64| availability(held(), back(days), now).map(Available::from);
     let days = by_day(held(), back(CALENDAR_DAYS), now).into_iter().map(Available::from).collect();
     let (days_30, days_365) = (over(30), over(365));
-    let last = test_view.attested.iter().rev().find(|a| a.statement.kind == Kind::RestoreTest).map(last_test);
+    let last = attested_tests.last().map(last_test);
     let founded = ledger.vault_chain().attested.first().map(|g| g.statement.predicate.finished);
     findings.extend(look_at_tests(&test_chain, last.as_ref(), founded, objectives, now));
-    let drill_chain = ChainName::drill();
-    let is_drill = |a: &Attested| a.statement.kind == Kind::Drill;
-    let drill_view = ledger.chain_since(&drill_chain, u64::MAX)?;
-    let drill = drill_view.attested.iter().rev().find(|a| is_drill(a)).and_then(last_drill);
+    let newest_drill = drill_entries.iter().rfind(|e| e.what == What::Drill).map(|e| e.sequence);
+    let drill = ledger.attestations(&drill_chain, newest_drill.as_slice())?.last().and_then(last_drill);
     findings.extend(look_at_drills(&drill_chain, drill.as_ref(), founded, objectives, now));
     let class = |chain: &ChainName| subjects.iter().find(|s| s.chain == *chain).map_or_else(|| super::class_of(chain, None), |s| s.class);
-    let mut measured = measured_by_tests(&test_view, class);
+    let mut measured = measured_by_tests(&test_entries, class);
     measured.extend_from_slice(measured_here);
-    let restore_times: Vec<RestoreTime> = all.iter().map(|s| restore_time(s, &measured, now)).collect();
+    let restore_times: Vec<RestoreTime> = all.iter().map(|s| s.restore_time(&measured)).collect();
     let sum: f64 = restore_times.iter().filter_map(|t| t.estimated_seconds).sum();
     if sum > objectives.rto.as_secs_f64() {
         let message = format!(
@@ -292,10 +285,10 @@ pub fn status(
             sum,
             objectives.rto.as_secs()
         );
-        findings.push(Finding { severity: Severity::Error, kind: "rto_out_of_reach", chain: test_chain, message });
+        findings.push(Finding { severity: Severity::Error, kind: "rto_out_of_reach", chain: test_chain.clone(), message });
     }
-    for (chain, view) in [(ChainName::restore_test(), &test_view), (drill_chain, &drill_view)] {
-        let lost = view.missing.len() + view.voids.len() + view.attested.iter().filter(|a| a.from_bundle).count();
+    for (chain, entries) in [(test_chain, &test_entries), (drill_chain, &drill_entries)] {
+        let lost = Health::of(entries).lost();
         if lost > 0 {
             let message = format!("{lost} of its attestations are missing or damaged: `backstop verify` names them");
             findings.push(Finding { severity: Severity::Error, kind: "missing_attestation", chain, message });
@@ -312,81 +305,18 @@ pub fn status(
     Ok(Status {
         ok: findings.iter().all(|f| f.severity != Severity::Error),
         at: now,
-        rpo: all.iter().map(|s| rpo(s, now, objectives.rpo)).collect(),
-        newest: all.iter().filter_map(|s| newest(s, &tests, now)).collect(),
-        coverage: coverage(data.iter().copied(), &tests),
+        rpo: all.iter().map(|s| s.rpo(now, objectives.rpo)).collect(),
+        newest: all.iter().filter_map(|s| s.newest(&tests)).collect(),
+        coverage,
         days_30,
         days_365,
         days,
         restore_test: last,
         drill,
         restore_times,
-        next_review: next_review(&data),
+        next_review: next_review(survey, &holdings)?,
         findings,
     })
-}
-
-fn rpo(s: &Standing<'_>, now: Timestamp, objective: SignedDuration) -> Rpo {
-    Rpo {
-        class: s.subject.class,
-        name: s.subject.name.clone(),
-        chain: s.subject.chain.clone(),
-        achieved_seconds: rpo_at(&s.points, now).map(|d| d.as_secs()),
-        objective_seconds: (!s.subject.delivered).then_some(objective.as_secs()),
-        last_attested: s.view.head().map(|a| a.statement.predicate.finished),
-        captured: newest_at(&s.points, now).map(|p| p.captured),
-    }
-}
-
-/// What is wrong with one chain.
-fn look(s: &Standing<'_>, now: Timestamp, objective: SignedDuration) -> Vec<Finding> {
-    let chain = &s.subject.chain;
-    let finding = |severity, kind, message| Finding { severity, kind, chain: chain.clone(), message };
-    let mut out = Vec::new();
-    if !s.view.missing.is_empty() {
-        let message = format!("{} of its attestations are missing: `backstop verify` names them", s.view.missing.len());
-        out.push(finding(Severity::Error, "missing_attestation", message));
-    }
-    let salvaged = s.view.attested.iter().filter(|a| a.from_bundle).count();
-    if salvaged > 0 {
-        let message = format!("the store's copies of {salvaged} of its attestations are missing or damaged: `backstop verify` names them");
-        out.push(finding(Severity::Error, "damaged_attestation", message));
-    }
-    if !s.view.voids.is_empty() {
-        let message = format!("{} of its numbers are void: `backstop verify` names them", s.view.voids.len());
-        out.push(finding(Severity::Warning, "void_attestation", message));
-    }
-    match rpo_at(&s.points, now).filter(|_| !s.subject.delivered) {
-        None if s.subject.delivered => {}
-        None => {
-            let message = "it has no recovery point that counts: nothing complete was ever committed".to_owned();
-            out.push(finding(Severity::Error, "no_recovery_point", message));
-        }
-        Some(age) if age > objective => {
-            let message = format!("its newest recovery point is {} old; the RPO is {}", spoken(age), spoken(objective));
-            out.push(finding(Severity::Error, "rpo_exceeded", message));
-        }
-        Some(_) => {}
-    }
-    let spoke = |a: &&Attested| matches!(a.statement.kind, Kind::Snapshot | Kind::Export);
-    if let Some(last) = s.view.attested.iter().rev().find(spoke) {
-        let p = &last.statement.predicate;
-        let incomplete = || {
-            let details = p.details::<SnapshotDetails>().ok()?;
-            let bad = details.collections.into_iter().filter(|c| c.outcome != CollectionOutcome::Complete).map(|c| c.name);
-            Some(bad.collect::<Vec<_>>().join(", ")).filter(|names| !names.is_empty())
-        };
-        let code = || p.details.get("error_code").and_then(Value::as_str).map(|c| format!(" ({c})")).unwrap_or_default();
-        match p.outcome {
-            Outcome::Complete => {}
-            Outcome::Partial => {
-                let what = incomplete().map(|names| format!(": not complete are {names}")).unwrap_or_default();
-                out.push(finding(Severity::Warning, "partial", format!("its newest run {} is partial{what}", p.run)));
-            }
-            Outcome::Failed => out.push(finding(Severity::Warning, "failed", format!("its newest run {} failed{}", p.run, code()))),
-        }
-    }
-    out
 }
 
 fn last_test(attested: &Attested) -> LastTest {
@@ -446,71 +376,6 @@ fn look_at_drills(
     let due = (objectives.due)(Kind::Drill, last.map(|l| l.finished).or(founded)?)?;
     let late = now.duration_since(due) > LATE;
     if late { finding("drill_missed", format!("a drill was due at {due}, and none was attested since")) } else { None }
-}
-
-fn newest(s: &Standing<'_>, tests: &Tests, now: Timestamp) -> Option<Newest> {
-    let point = newest_at(&s.points, now)?;
-    let attested = s.view.attested.iter().find(|a| a.sequence() == point.sequence)?;
-    let p = &attested.statement.predicate;
-    let data = || p.objects.iter().filter(|o| period_folder(&o.name).is_some());
-    let lock = data().map(|o| &o.lock).min_by_key(|l| l.until).or(attested.lock.as_ref());
-    let own = |object| DataObject { chain: &s.subject.chain, sequence: p.sequence, committed: p.finished, object };
-    let (source, stream) = match s.subject.class {
-        Class::Logs => (None, Some(s.subject.name.clone())),
-        _ => (Some(s.subject.name.clone()), None),
-    };
-    Some(Newest {
-        class: s.subject.class,
-        source,
-        stream,
-        chain: s.subject.chain.clone(),
-        run: p.run,
-        sequence: point.sequence,
-        outcome: p.outcome,
-        captured: point.captured,
-        finished: point.committed,
-        lock_mode: lock.map(|l| l.mode),
-        lock_until: lock.and_then(|l| l.until),
-        tested: data().map(|object| tests.covered(&own(object))).min().flatten(),
-    })
-}
-
-/// Of a source its newest recovery point would be brought back, of a stream what was sealed within 30 days.
-fn restore_time(s: &Standing<'_>, measured: &[Measurement], now: Timestamp) -> RestoreTime {
-    let counts =
-        |a: &&Attested| matches!(a.statement.kind, Kind::Snapshot | Kind::Export) && a.statement.predicate.outcome != Outcome::Failed;
-    let stored =
-        |a: &Attested| a.statement.predicate.objects.iter().filter(|o| period_folder(&o.name).is_some()).map(|o| o.size).sum::<u64>();
-    let runs = || s.view.attested.iter().filter(counts);
-    let (entries, stored_bytes) = match s.subject.class {
-        Class::Logs => {
-            let recent = || runs().filter(|a| now.duration_since(a.statement.predicate.finished) <= LOGS_BROUGHT_BACK);
-            let events = |a: &Attested| a.statement.predicate.details.get("events").and_then(Value::as_u64).unwrap_or(0);
-            (recent().map(events).sum(), recent().map(stored).sum())
-        }
-        _ => {
-            let newest = newest_at(&s.points, now).and_then(|p| runs().find(|a| a.sequence() == p.sequence)).or_else(|| runs().next_back());
-            let details = newest.and_then(|a| a.statement.predicate.details::<SnapshotDetails>().ok());
-            let from = |d: &SnapshotDetails| runs().filter(|a| d.segments_from.contains(&a.statement.predicate.run)).map(stored).sum();
-            details.map_or((0, 0), |d| (d.entries, from(&d)))
-        }
-    };
-    let estimated: Option<Estimate> = estimate(measured, s.subject.class, entries, stored_bytes);
-    RestoreTime {
-        class: s.subject.class,
-        name: s.subject.name.clone(),
-        entries,
-        stored_bytes,
-        estimated_seconds: estimated.map(|e| e.seconds),
-        measurements: estimated.map_or(0, |e| e.measurements),
-        measured: estimated.map(|e| e.measured),
-    }
-}
-
-fn next_review(data: &[DataObject<'_>]) -> Option<Review> {
-    let first = data.iter().filter(|o| o.object.lock.until.is_some()).min_by_key(|o| o.object.lock.until)?;
-    let (chain, period) = period_folder(&first.object.name).and_then(period_of)?;
-    Some(Review { chain, period, at: first.object.lock.until? })
 }
 
 /// A duration as people say it, of two units.

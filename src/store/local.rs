@@ -248,6 +248,31 @@ impl Store for LocalStore {
         Ok(out)
     }
 
+    fn folders(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        let (container, rest) = prefix.split_once('/').unwrap_or((prefix, ""));
+        let directory = self.root.join(self.directory_of(container)).join(rest);
+        let entries = |directory: &Path| match fs::read_dir(directory) {
+            Ok(entries) => entries.collect::<Result<Vec<_>, _>>().map_err(|e| failed("list", directory, e)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(e) => Err(failed("list", directory, e)),
+        };
+        let mut out = Vec::new();
+        for entry in entries(&directory)? {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir()) && !name.starts_with('.');
+            // What only has files of this program's own holds no object.
+            let holds = |path: &Path| -> Result<bool, StoreError> {
+                let mut entries = fs::read_dir(path).map_err(|e| failed("list", path, e))?.flatten();
+                Ok(entries.any(|e| !e.file_name().to_string_lossy().starts_with('.')))
+            };
+            if is_folder && holds(&entry.path())? {
+                out.push(format!("{prefix}{name}/"));
+            }
+        }
+        out.sort_unstable();
+        Ok(out)
+    }
+
     fn extend_lock(&self, name: &str, _version: Option<&str>, lock: &LockRequest) -> Result<LockState, StoreError> {
         let path = self.path(name)?;
         let missing = || StoreError::NotFound { name: name.to_owned() };

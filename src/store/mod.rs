@@ -266,6 +266,19 @@ pub trait Store: Send + Sync {
     /// or one whole name), in order of name, the oldest version first.
     fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError>;
 
+    /// The folders right below a prefix (a container or a folder in it, ending in `/`) that hold objects, in order, with
+    /// their whole names. By a listing, where the store knows no shorter way.
+    fn folders(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        let mut out: Vec<String> = Vec::new();
+        for info in self.list(prefix)? {
+            let folder = info.name.get(prefix.len()..).and_then(|rest| rest.find('/')).map(|at| &info.name[..=prefix.len() + at]);
+            if let Some(folder) = folder.filter(|f| out.last().is_none_or(|last| last != f)) {
+                out.push(folder.to_owned());
+            }
+        }
+        Ok(out)
+    }
+
     /// Locks an object for longer. A lock is never shortened.
     fn extend_lock(&self, name: &str, version: Option<&str>, lock: &LockRequest) -> Result<LockState, StoreError>;
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::attestation::{Agent, Kind, ObjectRef, Outcome, Predicate, RetentionBy, Statement, Subject, SubjectDigest};
-use super::dsse::Envelope;
+use super::dsse::{Envelope, MAX_ENVELOPE};
 use super::epoch::{Grace, locked_until, month_end};
 use super::keys::{Recipients, Signer};
 use super::ledger::{Attested, ChainView, Ledger, LedgerError};
@@ -215,6 +215,7 @@ impl Writer {
     ///
     /// `still` is asked before each try whether the run still makes sense on the chain as it now is; it must
     /// have been given enough of the chain by `enough` (see [`Ledger::chain_until`]).
+    #[tracing::instrument(skip_all, fields(chain = %draft.chain, outcome = %draft.outcome))]
     pub fn commit(
         &self,
         draft: &Draft,
@@ -295,6 +296,12 @@ impl Writer {
         let bytes = Envelope::sign(&payload, &self.signer);
         // What no reader would accept, as of a key whose role may not attest it, must not be locked for years under a
         // number of the chain.
+        if bytes.len() as u64 > MAX_ENVELOPE {
+            return Err(CommitError::Void(format!(
+                "its envelope would be larger than {} MiB, and nobody would read it",
+                MAX_ENVELOPE >> 20
+            )));
+        }
         self.ledger.trust().accept(&bytes, &draft.chain, sequence).map_err(|void| CommitError::Void(void.message))?;
         let own = self.lock_from(Container::Attestations, finished);
         let longest = objects.iter().filter_map(|o| o.lock.until).max();

@@ -6,7 +6,6 @@
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
 use std::io::BufRead;
-use std::ops::RangeInclusive;
 use std::sync::{Arc, OnceLock};
 
 use super::attestation::{CheckpointDetails, HealDetails, Kind, Statement};
@@ -121,7 +120,7 @@ const SHORTEST_ENVELOPE: usize = 200;
 /// So many missing numbers of a chain are told: a signed number far beyond the others must not fill the memory.
 const MOST_MISSING: usize = 10_000;
 
-type BundleMap = HashMap<ChainName, BTreeMap<u64, Vec<u8>>>;
+pub(super) type BundleMap = HashMap<ChainName, BTreeMap<u64, Vec<u8>>>;
 
 /// All chains of a vault.
 pub struct Ledger {
@@ -243,10 +242,9 @@ impl Ledger {
 
     /// The names of all chains that have a folder.
     pub fn chains(&self) -> Result<Vec<ChainName>, StoreError> {
-        let mut names: Vec<ChainName> =
-            self.store.list("attestations/")?.iter().filter_map(|info| ChainName::of_object(&info.name)).collect();
+        let folders = self.store.folders("attestations/")?;
+        let mut names: Vec<ChainName> = folders.iter().filter_map(|folder| ChainName::of_object(folder)).collect();
         names.sort();
-        names.dedup();
         Ok(names)
     }
 
@@ -259,87 +257,13 @@ impl Ledger {
         Ok(names)
     }
 
-    /// Reads a whole chain.
-    pub fn chain(&self, chain: &ChainName) -> Result<ChainView, StoreError> {
-        self.chain_until(chain, |_| false)
-    }
-
-    /// Reads a whole chain, but takes what was proved before, up to a number, from the bundles where the listing
-    /// shows an object with the same digest: one request a day of envelopes instead of one an envelope.
-    pub fn chain_since(&self, chain: &ChainName, proved: u64) -> Result<ChainView, StoreError> {
-        self.read_chain(chain, proved, |_| false)
-    }
-
-    /// Reads a chain from its head down to the first attestation that `enough` accepts, inclusive.
-    pub fn chain_until(&self, chain: &ChainName, enough: impl FnMut(&Attested) -> bool) -> Result<ChainView, StoreError> {
-        self.read_chain(chain, 0, enough)
-    }
-
-    fn read_chain(&self, chain: &ChainName, proved: u64, mut enough: impl FnMut(&Attested) -> bool) -> Result<ChainView, StoreError> {
-        if *chain == ChainName::vault() {
-            return self.vault_chain_now();
-        }
-        let mut reader = ChainReader::list(self.store.as_ref(), chain)?;
-        let mut view = ChainView { strays: std::mem::take(&mut reader.strays), ..ChainView::default() };
-        let mut whole = true;
-        // What is missing above and between the stored numbers may still stand in a bundle.
-        let highest = reader.numbers.last().map_or(0, |n| n.sequence);
-        if self.checkpointed_heads().get(chain).is_some_and(|head| *head > highest) {
-            view.attested.extend(self.held_in_bundles(chain, highest + 1..=u64::MAX));
-        }
-        let mut above = highest.saturating_add(1);
-        for at in (0..reader.numbers.len()).rev() {
-            let number = reader.numbers[at].sequence;
-            if above - number > 1 && !view.attested.is_empty() {
-                view.attested.extend(self.held_in_bundles(chain, number + 1..=above - 1));
-            }
-            above = number;
-            if number <= proved
-                && let Some(attested) = self.proved_before(chain, &reader.numbers[at])
-            {
-                view.attested.push(attested);
-                continue;
-            }
-            match reader.judge(self.store.as_ref(), &self.trust, at, |n| self.held_in_bundles(chain, n..=n).pop())? {
-                Ok(attested) => view.attested.push(attested),
-                Err(void) => view.voids.push(void),
-            }
-            if let Some(void) = reader.damaged.take() {
-                view.voids.push(void);
-            }
-            if view.attested.last().is_some_and(&mut enough) {
-                whole = false;
-                break;
-            }
-        }
-        if whole && !view.attested.is_empty() && above > 1 {
-            view.attested.extend(self.held_in_bundles(chain, 1..=above - 1));
-        }
-        view.attested.reverse();
-        view.voids.reverse();
-        if whole {
-            view.missing = missing(&view);
-        }
-        Ok(view)
-    }
-
-    /// What bundles hold of some numbers of a chain, descending.
-    fn held_in_bundles(&self, chain: &ChainName, numbers: RangeInclusive<u64>) -> Vec<Attested> {
-        let held = self.bundles.get_or_init(|| self.load_bundles()).get(chain);
-        let held = held.map(|envelopes| envelopes.range(numbers).rev()).into_iter().flatten();
-        held.filter_map(|(sequence, bytes)| bundled(&self.trust, chain, *sequence, bytes)).collect()
-    }
-
-    /// What a bundle holds of a number, where the listing shows the same bytes at it.
-    fn proved_before(&self, chain: &ChainName, shown: &Numbered) -> Option<Attested> {
-        let bytes = self.bundles.get_or_init(|| self.load_bundles()).get(chain)?.get(&shown.sequence)?;
-        let held = bundled(&self.trust, chain, shown.sequence, bytes)?;
-        let same = shown.size == bytes.len() as u64 && shown.recorded == Some(held.sha256);
-        same.then(|| Attested { version: shown.version.clone(), lock: shown.lock.clone(), from_bundle: false, ..held })
+    /// Every envelope that bundles hold.
+    pub(super) fn bundles(&self) -> &BundleMap {
+        self.bundles.get_or_init(|| self.load_bundles(None))
     }
 
     /// How far the newest checkpoint saw each chain reach: a tail cut off below that is seen, and not written over.
-    fn checkpointed_heads(&self) -> &HashMap<ChainName, u64> {
+    pub(super) fn checkpointed_heads(&self) -> &HashMap<ChainName, u64> {
         self.heads.get_or_init(|| {
             let Ok(mut reader) = ChainReader::list(self.store.as_ref(), &ChainName::checkpoint()) else { return HashMap::new() };
             let newest = (0..reader.numbers.len()).rev().find_map(|at| {
@@ -350,8 +274,8 @@ impl Ledger {
         })
     }
 
-    /// Every envelope of every attested bundle, from the newest checkpoint down.
-    fn load_bundles(&self) -> BundleMap {
+    /// Every envelope of every attested bundle, from the newest checkpoint down; of one chain alone, if one is named.
+    pub(super) fn load_bundles(&self, only: Option<&ChainName>) -> BundleMap {
         let mut map = BundleMap::new();
         let chain = ChainName::checkpoint();
         let Ok(reader) = ChainReader::list(self.store.as_ref(), &chain) else { return map };
@@ -369,8 +293,11 @@ impl Ledger {
                 continue;
             }
             for envelope in read_bundle(&bundle).unwrap_or_default() {
-                if let Some((chain, sequence)) = claimed_place(&envelope) {
-                    map.entry(chain).or_default().entry(sequence).or_insert(envelope);
+                // Those of checkpoints lead to further bundles.
+                if let Some((place, sequence)) = claimed_place(&envelope)
+                    && only.is_none_or(|only| *only == place || place == chain)
+                {
+                    map.entry(place).or_default().entry(sequence).or_insert(envelope);
                 }
             }
         }
@@ -410,7 +337,7 @@ impl Ledger {
 }
 
 /// An envelope from a bundle, if it is what belongs at that number.
-fn bundled(trust: &Trust, chain: &ChainName, sequence: u64, bytes: &[u8]) -> Option<Attested> {
+pub(super) fn bundled(trust: &Trust, chain: &ChainName, sequence: u64, bytes: &[u8]) -> Option<Attested> {
     let (statement, role) = trust.accept(bytes, chain, sequence).ok()?;
     let name = chain.envelope(sequence);
     Some(Attested { name, sha256: Sha256::of(bytes), statement, role, version: None, lock: None, from_bundle: true })
@@ -459,7 +386,7 @@ fn vault_envelopes_in_bundles(store: &dyn Store) -> BTreeMap<u64, Vec<Vec<u8>>> 
 }
 
 /// Missing numbers, as many as anybody reads.
-fn missing(view: &ChainView) -> Vec<u64> {
+pub(super) fn missing(view: &ChainView) -> Vec<u64> {
     let mut there: BTreeMap<u64, ()> = view.attested.iter().filter(|a| !a.from_bundle).map(|a| (a.sequence(), ())).collect();
     there.extend(view.voids.iter().map(|v| (v.sequence, ())));
     let head = view.attested.last().map_or(0, Attested::sequence);

@@ -25,6 +25,7 @@ pub mod seal;
 pub mod segment;
 pub mod strict;
 mod trust;
+mod walk;
 
 pub use commit::{CommitError, Committed, Draft, Writer};
 pub use disposal::{
@@ -36,3 +37,4 @@ pub use ledger::{Attested, BundleError, ChainView, Ledger, LedgerError, Void, re
 pub use measure::Written;
 pub use rotation::RotationError;
 pub use trust::{Anchor, Trust, TrustError, VoidReason};
+pub use walk::Numeral;

@@ -201,6 +201,17 @@ impl RunId {
         let nanos = u32::try_from(now.subsec_nanosecond()).unwrap_or(0);
         Self(uuid::Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanos)))
     }
+
+    /// As a number.
+    pub fn number(self) -> u128 {
+        self.0.as_u128()
+    }
+
+    /// Of a number.
+    pub fn of_number(number: u128) -> Option<Self> {
+        let id = uuid::Uuid::from_u128(number);
+        (id.get_version_num() == 7).then_some(Self(id))
+    }
 }
 
 impl FromStr for RunId {

@@ -17,30 +17,35 @@ use crate::policy::AlertSeverity;
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 type Labels = Vec<(&'static str, String)>;
-type Number = Gauge<f64, AtomicU64>;
 
-struct Metrics(Registry);
+/// One metric, with what it is for each set of labels.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Metric {
+    /// Its name, without the program's.
+    pub name: &'static str,
+    /// What it tells.
+    pub help: &'static str,
+    /// Whether it only grows while the agent runs.
+    pub counter: bool,
+    /// Labels and values.
+    pub values: Vec<(Labels, f64)>,
+}
+
+#[derive(Default)]
+struct Metrics(Vec<Metric>);
 
 impl Metrics {
-    /// One gauge with what it is for each set of labels; without any it is left out.
-    fn gauge(&mut self, name: &str, help: &str, values: impl IntoIterator<Item = (Labels, f64)>) {
-        let family = Family::<Labels, Number>::default();
-        let mut any = false;
-        for (labels, value) in values {
-            family.get_or_create(&labels).set(value);
-            any = true;
-        }
-        if any {
-            self.0.register(name, help, family);
+    /// One that rises and falls; without any value it is left out.
+    fn gauge(&mut self, name: &'static str, help: &'static str, values: impl IntoIterator<Item = (Labels, f64)>) {
+        let values: Vec<_> = values.into_iter().collect();
+        if !values.is_empty() {
+            self.0.push(Metric { name, help, counter: false, values });
         }
     }
 
-    fn counter(&mut self, name: &str, help: &str, values: impl IntoIterator<Item = (Labels, u64)>) {
-        let family = Family::<Labels, Counter>::default();
-        for (labels, value) in values {
-            family.get_or_create(&labels).inc_by(value);
-        }
-        self.0.register(name, help, family);
+    fn counter(&mut self, name: &'static str, help: &'static str, values: impl IntoIterator<Item = (Labels, u64)>) {
+        let values = values.into_iter().map(|(labels, n)| (labels, n as f64)).collect();
+        self.0.push(Metric { name, help, counter: true, values });
     }
 }
 
@@ -52,16 +57,37 @@ fn instant_of(value: &Value) -> Option<f64> {
     value.as_str()?.parse::<Timestamp>().ok().map(instant)
 }
 
-pub(super) fn render(view: &View, now: Timestamp) -> String {
-    let mut m = Metrics(Registry::with_prefix("backstop"));
+/// What there is to tell now.
+pub fn metrics(view: &View, now: Timestamp) -> Vec<Metric> {
+    let mut m = Metrics::default();
     jobs(&mut m, view);
     daemon(&mut m, view, now);
     if let Some(status) = &view.status {
         of_status(&mut m, status);
     }
+    m.0
+}
+
+pub(super) fn render(view: &View, now: Timestamp) -> String {
+    let mut registry = Registry::with_prefix("backstop");
+    for Metric { name, help, counter, values } in metrics(view, now) {
+        if counter {
+            let family = Family::<Labels, Counter<f64, AtomicU64>>::default();
+            for (labels, value) in &values {
+                family.get_or_create(labels).inc_by(*value);
+            }
+            registry.register(name, help, family);
+        } else {
+            let family = Family::<Labels, Gauge<f64, AtomicU64>>::default();
+            for (labels, value) in &values {
+                family.get_or_create(labels).set(*value);
+            }
+            registry.register(name, help, family);
+        }
+    }
     let mut text = String::new();
     // A string takes whatever is written to it.
-    let _ = encode(&mut text, &m.0);
+    let _ = encode(&mut text, &registry);
     older_form(&text)
 }
 

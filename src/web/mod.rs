@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::alert::Alert;
 
+pub use metrics::{Metric, metrics};
 pub use serve::serve;
 
 /// How one job stands.

@@ -32,6 +32,8 @@ pub(super) struct Capture<'a> {
     /// The credential is refused: nothing will be given to anybody.
     hopeless: AtomicBool,
     broken: Mutex<Option<std::io::Error>>,
+    /// What the collections are traced under: they are read by several threads.
+    pub(super) span: tracing::Span,
 }
 
 /// One list to be asked for.
@@ -50,6 +52,7 @@ impl<'a> Capture<'a> {
             first_error: Mutex::default(),
             hopeless: AtomicBool::new(false),
             broken: Mutex::default(),
+            span: tracing::Span::current(),
         }
     }
 
@@ -116,6 +119,7 @@ impl<'a> Capture<'a> {
     /// Asks for one list, page after page; the next page is on its way while one is read.
     fn list(&self, task: &Task<'_>) {
         let Task { spec, subscription } = task;
+        let _span = tracing::info_span!(parent: &self.span, "collection", collection = spec.id).entered();
         let folder = match subscription {
             Some(subscription) => path_of(spec.folder(), subscription).trim_end_matches(".json").to_owned(),
             None => spec.folder().to_owned(),

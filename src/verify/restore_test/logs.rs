@@ -37,6 +37,7 @@ struct Run<'a> {
 }
 
 /// Opens every object of the unit's runs, and restores the events of their windows.
+#[tracing::instrument(skip_all, fields(chain = %unit.chain))]
 pub fn prove(bench: &Bench<'_>, unit: &Unit<'_>) -> Result<Proof, RestoreTestError> {
     let mut proof = Proof::default();
     let begun = Instant::now();

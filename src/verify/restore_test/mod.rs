@@ -183,6 +183,7 @@ fn said(error: &dyn std::error::Error) -> String {
 }
 
 /// Runs a test, compares a sample of live tenants, and attests what came of it.
+#[tracing::instrument(skip_all)]
 pub fn restore_test(job: &TestJob<'_>, live: &[LiveSample<'_>]) -> Result<TestReport, RestoreTestError> {
     let ledger = &job.writer.ledger;
     let started = job.writer.now()?;
@@ -196,7 +197,7 @@ pub fn restore_test(job: &TestJob<'_>, live: &[LiveSample<'_>]) -> Result<TestRe
         let view = ledger.chain(&chain)?;
         chains.push((chain, view));
     }
-    let mut tests = Tests::of(&tests_view, started);
+    let mut tests = Tests::of(&tests_view.attested, started);
     let data: Vec<Vec<DataObject<'_>>> = chains
         .iter()
         .map(|(chain, view)| data_objects(chain, view).filter(|o| ledger.disposal_of(&o.object.name, &o.object.sha256).is_none()).collect())

@@ -25,6 +25,7 @@ use crate::vault::names;
 const BATCH: usize = 64;
 
 /// Restores and checks one recovery point of a unit, and proves the rest of the unit.
+#[tracing::instrument(skip_all, fields(chain = %unit.chain))]
 pub fn prove(bench: &Bench<'_>, unit: &Unit<'_>, point: &Attested) -> Result<Proof, RestoreTestError> {
     let mut proof = Proof::default();
     let data = unit.runs.iter().flat_map(|a| &a.statement.predicate.objects).filter(|o| names::period_folder(&o.name).is_some());

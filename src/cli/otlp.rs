@@ -1,0 +1,184 @@
+//! Traces and metrics for a collector that speaks OTLP over HTTP, where the environment names one, by the variables of
+//! <https://opentelemetry.io/docs/specs/otel/protocol/exporter/>.
+//!
+//! It promises that nothing waits for a collector, and that nothing but the program's own spans and numbers is sent.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use opentelemetry::metrics::{Meter, MeterProvider};
+use opentelemetry::propagation::TextMapPropagator;
+use opentelemetry::trace::TracerProvider;
+use opentelemetry::{Context as OtelContext, KeyValue};
+use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
+use opentelemetry_otlp::{MetricExporter, SpanExporter, WithHttpConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::{SdkTracerProvider, Tracer};
+use tracing::{Span, warn};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+use crate::http::Outbound;
+use crate::web::{Board, Metric, metrics};
+
+/// Metrics go out so often, unless the environment says.
+const EVERY: Duration = Duration::from_secs(60);
+/// At its end a command waits so long for what it still has to send.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Of the environment of a run's process.
+const PARENT: &str = "traceparent";
+
+/// Where the environment sends one kind of telemetry.
+fn is_wanted(signal: &str) -> bool {
+    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+    let disabled = set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let none = set(&format!("OTEL_{signal}_EXPORTER")).is_some_and(|value| value == "none");
+    let named = set("OTEL_EXPORTER_OTLP_ENDPOINT").or_else(|| set(&format!("OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")));
+    named.is_some() && !disabled && !none
+}
+
+fn resource() -> Resource {
+    let builder = Resource::builder().with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
+    let named = std::env::var("OTEL_SERVICE_NAME").is_ok_and(|name| !name.is_empty())
+        || std::env::var("OTEL_RESOURCE_ATTRIBUTES").is_ok_and(|list| list.contains("service.name="));
+    if named { builder } else { builder.with_service_name("backstop") }.build()
+}
+
+/// Sends to the collector, and says once when it does not take what it is sent.
+#[derive(Debug)]
+struct Collector {
+    outbound: Outbound,
+    failing: AtomicBool,
+}
+
+impl Collector {
+    fn new() -> Result<Self, String> {
+        Ok(Self { outbound: Outbound::new()?, failing: AtomicBool::new(false) })
+    }
+
+    fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let (parts, body) = request.into_parts();
+        let url = parts.uri.to_string().parse().map_err(|_| "the collector's address is no URL")?;
+        let (status, answer) = self.outbound.exchange(&url, parts.headers, body.into())?;
+        Ok(Response::builder().status(status).body(answer.into())?)
+    }
+}
+
+#[async_trait::async_trait]
+impl HttpClient for Collector {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        // The exporter's own thread: it may wait.
+        let sent = self.send(request);
+        let why = match &sent {
+            Ok(answer) if answer.status().is_success() => None,
+            Ok(answer) => Some(format!("it answers HTTP {}", answer.status().as_u16())),
+            Err(e) => Some(e.to_string()),
+        };
+        match why {
+            None => {
+                self.failing.store(false, Ordering::Relaxed);
+            }
+            Some(why) => {
+                if !self.failing.swap(true, Ordering::Relaxed) {
+                    warn!("the collector does not take what it is sent: {why}");
+                }
+            }
+        }
+        sent
+    }
+}
+
+/// The spans of a process on their way to a collector.
+pub struct Traces(SdkTracerProvider);
+
+impl Traces {
+    /// If the environment names a collector; why not, where what it says cannot be used.
+    pub fn begin() -> Option<Result<Self, String>> {
+        is_wanted("TRACES").then(|| {
+            let exporter = SpanExporter::builder().with_http().with_http_client(Collector::new()?).build().map_err(|e| e.to_string())?;
+            Ok(Self(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource()).build()))
+        })
+    }
+
+    /// What makes spans.
+    pub fn tracer(&self) -> Tracer {
+        self.0.tracer("backstop")
+    }
+
+    /// Sends what is left, but nobody waits long for it.
+    pub fn end(&self) {
+        let _ = self.0.shutdown_with_timeout(LAST_WORDS);
+    }
+}
+
+/// What a run's process must know so that its spans stand below this one.
+pub fn passed_on(span: &Span) -> Vec<(String, String)> {
+    let mut fields: HashMap<String, String> = HashMap::new();
+    TraceContextPropagator::new().inject_context(&span.context(), &mut fields);
+    fields.into_iter().map(|(name, value)| (name.to_uppercase(), value)).collect()
+}
+
+/// The span of this process, below the one that the environment names.
+pub fn root(command: &str) -> Span {
+    let span = tracing::info_span!("backstop", command, exit = tracing::field::Empty);
+    let from: HashMap<String, String> = std::env::var(PARENT.to_uppercase()).into_iter().map(|value| (PARENT.to_owned(), value)).collect();
+    let parent: OtelContext = TraceContextPropagator::new().extract(&from);
+    // Without a collector there is nothing to stand below.
+    let _ = span.set_parent(parent);
+    span
+}
+
+type Shared = Arc<Mutex<HashMap<&'static str, Metric>>>;
+
+/// Sends what `/metrics` shows, again and again, if the environment names a collector.
+pub fn send_metrics(board: Board) -> Result<(), String> {
+    if !is_wanted("METRICS") {
+        return Ok(());
+    }
+    let exporter = MetricExporter::builder().with_http().with_http_client(Collector::new()?).build().map_err(|e| e.to_string())?;
+    let every = std::env::var("OTEL_METRIC_EXPORT_INTERVAL").ok().and_then(|ms| ms.parse().ok()).map_or(EVERY, Duration::from_millis);
+    // Sent when what is sent was renewed, not by the reader's own clock.
+    let reader = PeriodicReader::builder(exporter).with_interval(Duration::from_secs(365 * 86_400)).build();
+    let provider = SdkMeterProvider::builder().with_reader(reader).with_resource(resource()).build();
+    let meter = provider.meter("backstop");
+    let shared: Shared = Arc::default();
+    let mut known: Vec<&'static str> = Vec::new();
+    let work = move || {
+        loop {
+            std::thread::sleep(every.max(Duration::from_millis(100)));
+            let Ok(now) = board.read().map(|view| metrics(&view, Timestamp::now())) else { return };
+            for metric in now.iter().filter(|m| !known.contains(&m.name)).cloned().collect::<Vec<_>>() {
+                known.push(metric.name);
+                instrument(&meter, &metric, shared.clone());
+            }
+            if let Ok(mut shared) = shared.lock() {
+                *shared = now.into_iter().map(|m| (m.name, m)).collect();
+            }
+            // Told by the collector's client where it fails.
+            let _ = provider.force_flush();
+        }
+    };
+    std::thread::Builder::new().name("otlp".into()).spawn(work).map(drop).map_err(|e| e.to_string())
+}
+
+/// Tells at each look what the metric of that name is now: what is gone is not told again.
+fn instrument(meter: &Meter, metric: &Metric, shared: Shared) {
+    let name = metric.name;
+    let values = move || -> Vec<(f64, Vec<KeyValue>)> {
+        let Ok(shared) = shared.lock() else { return Vec::new() };
+        let own = shared.get(name).map(|m| m.values.clone()).unwrap_or_default();
+        own.into_iter().map(|(labels, value)| (value, labels.into_iter().map(|(k, v)| KeyValue::new(k, v)).collect())).collect()
+    };
+    let full = format!("backstop_{name}");
+    if metric.counter {
+        let observe = move |o: &dyn opentelemetry::metrics::AsyncInstrument<f64>| values().iter().for_each(|(v, l)| o.observe(*v, l));
+        meter.f64_observable_counter(full).with_description(metric.help).with_callback(observe).build();
+    } else {
+        let observe = move |o: &dyn opentelemetry::metrics::AsyncInstrument<f64>| values().iter().for_each(|(v, l)| o.observe(*v, l));
+        meter.f64_observable_gauge(full).with_description(metric.help).with_callback(observe).build();
+    }
+}
