@@ -105,8 +105,10 @@ impl Job {
         doubled.min(self.last_retry)
     }
 
-    /// How much later than it is due a run begins: the same on every agent, up to `jitter`.
+    /// How much later than it is due a run begins: the same on every agent, up to `jitter`, and never so late that the next
+    /// firing would take its place.
     pub fn jitter(&self, due: Timestamp, jitter: SignedDuration) -> SignedDuration {
+        let jitter = self.table.next_after(due).map_or(jitter, |next| jitter.min(next.duration_since(due) / 2));
         let Ok(most) = u64::try_from(jitter.as_millis()) else { return SignedDuration::ZERO };
         let digest = crate::store::Sha256::of(format!("{} {due}", self.name).as_bytes());
         let number = digest.0[..8].iter().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
