@@ -70,7 +70,21 @@ fi
 # ---- tests
 log=target/test-output.log
 failed=0
-cargo test --no-fail-fast 2>&1 | tee "$log" || failed=1
+: > "$log"
+run() { cargo test --no-fail-fast "$@" 2>&1 | tee -a "$log" || failed=1; }
+# Those that mostly wait, for daemons and clocks, do so side by side; all others take a processor each.
+waiting=(alerts daemon leases otlp watch)
+slow=() others=()
+for file in tests/*.rs; do
+    name=$(basename "$file" .rs)
+    case " ${waiting[*]} " in
+        *" $name "*) slow+=(--test "$name") ;;
+        *) others+=(--test "$name") ;;
+    esac
+done
+run --lib --bins --examples "${others[@]}"
+run "${slow[@]}" -- --test-threads=8
+run --doc
 
 # ---- fuzz targets, on the toolchain at hand
 seconds=${FUZZ_SECONDS:-5}
