@@ -70,20 +70,28 @@ fi
 # ---- tests
 log=target/test-output.log
 failed=0
+waited=target/test-output-waited.log
 : > "$log"
 run() { cargo test --no-fail-fast "$@" 2>&1 | tee -a "$log" || failed=1; }
-# Those that mostly wait, for daemons and clocks, do so side by side; all others take a processor each.
+# Those that mostly wait, for daemons and clocks, do so side by side and beside those that live through years on one
+# processor; all others take both.
 waiting=(alerts daemon leases otlp watch)
-slow=() others=()
+years=(agent_year export_month restore_year seven_years watch_year)
+slow=() long=() others=()
 for file in tests/*.rs; do
     name=$(basename "$file" .rs)
-    case " ${waiting[*]} " in
-        *" $name "*) slow+=(--test "$name") ;;
+    case " ${waiting[*]} | ${years[*]} " in
+        *" $name "*"|"*) slow+=(--test "$name") ;;
+        *"|"*" $name "*) long+=(--test "$name") ;;
         *) others+=(--test "$name") ;;
     esac
 done
 run --lib --bins --examples "${others[@]}"
-run "${slow[@]}" -- --test-threads=8
+cargo test --no-fail-fast "${slow[@]}" -- --test-threads=8 > "$waited" 2>&1 &
+waiter=$!
+run "${long[@]}" -- --test-threads=1
+wait "$waiter" || failed=1
+tee -a "$log" < "$waited"
 run --doc
 
 # ---- fuzz targets, on the toolchain at hand

@@ -17,6 +17,11 @@ use crate::vault::{Attested, CommitError, Draft, Writer};
 
 /// A chain speaks at least this often, and a checkpoint is made this often.
 const DAY: SignedDuration = SignedDuration::from_hours(24);
+/// Runs twice a day by the local time are 23 hours apart where summer begins, and none is to the second: a checkpoint that
+/// waited for the whole day would wait for the run after, and an audit would miss it.
+const NEARLY_A_DAY: SignedDuration = SignedDuration::from_mins(22 * 60 + 30);
+/// A job of its own should have made it by now; an audit misses it after 26 hours.
+const OVERDUE: SignedDuration = SignedDuration::from_mins(24 * 60 + 30);
 const TRIES: usize = 5;
 
 /// What a checkpoint recorded.
@@ -47,11 +52,12 @@ pub struct DueChain {
     pub next_due: Option<Timestamp>,
 }
 
-/// Whether a day has passed since the last checkpoint.
-pub fn checkpoint_is_due(writer: &Writer) -> Result<bool, SnapshotError> {
+/// Whether a day has passed since the last checkpoint, or, where a job of its own makes them, more than that.
+pub fn checkpoint_is_due(writer: &Writer, scheduled: bool) -> Result<bool, SnapshotError> {
+    let after = if scheduled { OVERDUE } else { NEARLY_A_DAY };
     let now = writer.now()?;
     let view = writer.ledger.chain_until(&ChainName::checkpoint(), |_| true)?;
-    Ok(view.head().is_none_or(|head| now.duration_since(head.statement.predicate.finished) >= DAY))
+    Ok(view.head().is_none_or(|head| now.duration_since(head.statement.predicate.finished) >= after))
 }
 
 /// Writes a heartbeat on every chain that had nothing to say for a day; gives their names.

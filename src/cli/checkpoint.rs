@@ -58,7 +58,8 @@ fn due_chains(policy: &LoadedPolicy, writer: &Writer) -> Vec<DueChain> {
 
 /// After a run that committed: the daily checkpoint, if a day has passed since the last one.
 pub fn after_a_run(context: &Context, writer: &Writer, policy: &LoadedPolicy) {
-    let done = match checkpoint_is_due(writer) {
+    let scheduled = policy.policy.jobs.values().any(|job| job.value.checkpoint.is_some());
+    let done = match checkpoint_is_due(writer, scheduled) {
         Ok(false) => return,
         Ok(true) => commit(writer, policy).map(|report| context.output.note(format!("checkpoint {} {}", report.sequence, report.sha256))),
         Err(e) => Err(e.into()),
