@@ -1,5 +1,5 @@
 //! What things cost, in objects and bytes and never in seconds: a quiet night, a small change, one record
-//! back, a difference, an audit.
+//! back, a difference, an audit, an index, a schedule.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 #[path = "support/mod.rs"]
@@ -8,13 +8,17 @@ mod support;
 mod witness;
 
 use std::collections::BTreeMap;
+use std::fs;
 
 use backstop::backup::SnapshotReport;
+use backstop::objective::Survey;
 use backstop::restore::{Change, diff};
-use backstop::vault::names::{is_manifest, is_segment};
+use backstop::vault::attestation::Kind;
+use backstop::vault::names::{ChainName, is_manifest, is_segment};
 use backstop::vault::{Anchor, Ledger};
+use jiff::SignedDuration;
 use support::LibraryVault;
-use witness::{Counting, audited, opens, puts, restore};
+use witness::{Call, Counting, audited, opens, puts, restore};
 
 const RECORDS: usize = 2000;
 
@@ -221,4 +225,79 @@ fn an_audit_reads_each_object_once() {
     assert_eq!(once.len(), opened.len(), "nothing is opened twice");
     let heads = calls.iter().filter(|c| matches!(c, witness::Call::Head(_))).count();
     assert_eq!(heads, 0, "locks are read from listings, never object by object");
+}
+
+/// Snapshots an hour apart.
+fn grow(vault: &LibraryVault, snapshots: usize) {
+    for n in 0..snapshots {
+        vault.sandbox.write("tree/a.json", format!("{{\"n\":{n}}}"));
+        vault.snapshot().unwrap();
+        vault.clock.advance_hours(1);
+    }
+}
+
+fn ledger(vault: &LibraryVault) -> (std::sync::Arc<Counting>, Ledger) {
+    let store = Counting::new(vault.store());
+    let ledger = Ledger::open(store.clone(), &Anchor::Envelope(vault.genesis.clone())).unwrap();
+    store.take();
+    (store, ledger)
+}
+
+#[test]
+fn neither_an_index_nor_a_schedule_costs_more_where_a_chain_is_long() {
+    let vault = LibraryVault::new("2026-01-01T00:00:00Z");
+    let chain: ChainName = "snapshot.tree".parse().unwrap();
+    let dir = vault.sandbox.path("index");
+    fs::create_dir_all(&dir).unwrap();
+    let (mut asked, mut scheduled) = (Vec::new(), Vec::new());
+    for snapshots in [8, 120] {
+        grow(&vault, snapshots);
+        let now = vault.store().now().unwrap();
+        let (_, whole) = ledger(&vault);
+        let survey = Survey::whole(&whole, now, Some(&dir)).unwrap();
+        let entries = survey.entries(&chain).unwrap();
+        survey.finish();
+        grow(&vault, 3);
+        let (store, quick) = ledger(&vault);
+        let now = vault.store().now().unwrap();
+        let survey = Survey::quick(&quick, now, &dir, SignedDuration::from_hours(48), false).unwrap();
+        let more = survey.entries(&chain).unwrap();
+        assert_eq!((more.len(), &more[..entries.len()]), (entries.len() + 3, &entries[..]));
+        asked.push(store.take().len());
+
+        let (store, fresh) = ledger(&vault);
+        let counts = |a: &backstop::vault::Attested| a.statement.kind == Kind::Snapshot;
+        let newest = fresh.newest(&chain, 0, counts).unwrap().unwrap();
+        assert_eq!(newest.sequence(), more.len() as u64);
+        let first = store.take();
+        assert!(!first.iter().any(|call| *call == Call::List("attestations/snapshot.tree/".into())), "the chain is listed: {first:?}");
+        let known = fresh.newest(&chain, newest.sequence(), counts).unwrap().unwrap();
+        assert_eq!(known.sequence(), newest.sequence());
+        scheduled.push((first.len(), store.take().len()));
+    }
+    assert_eq!(asked[0], asked[1], "operations of an index");
+    assert_eq!(scheduled[0].1, scheduled[1].1, "operations of a schedule that knows a number");
+    assert!(scheduled[1].0 <= 60, "by doubling: {scheduled:?}");
+}
+
+#[test]
+fn a_hole_or_a_lost_head_leads_a_schedule_astray_at_most_until_a_listing() {
+    let vault = LibraryVault::new("2026-01-01T00:00:00Z");
+    let chain: ChainName = "snapshot.tree".parse().unwrap();
+    grow(&vault, 20);
+    let counts = |a: &backstop::vault::Attested| a.statement.kind == Kind::Snapshot;
+    let newest = |known| vault.ledger().newest(&chain, known, counts).unwrap().map(|a| a.sequence());
+    assert_eq!(newest(0), Some(20));
+    // Three in a row are stepped over, wherever they lie.
+    for n in 9..12 {
+        vault.sandbox.remove(&format!("vault/attestations/snapshot.tree/{n:010}.json"));
+    }
+    assert_eq!((newest(0), newest(8), newest(12)), (Some(20), Some(20), Some(20)));
+    // A number that was known and is gone: the chain is listed.
+    vault.sandbox.remove("vault/attestations/snapshot.tree/0000000020.json");
+    assert_eq!(newest(20), Some(19));
+    // What does not count is passed by.
+    assert_eq!(vault.ledger().newest(&chain, 0, |a| a.sequence() <= 5).unwrap().map(|a| a.sequence()), Some(5));
+    assert_eq!(vault.ledger().newest(&chain, 0, |_| false).unwrap().map(|a| a.sequence()), None);
+    assert_eq!(vault.ledger().newest(&"snapshot.none".parse().unwrap(), 0, counts).unwrap().map(|a| a.sequence()), None);
 }

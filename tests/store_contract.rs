@@ -50,6 +50,25 @@ fn contract(store: &dyn Store, scratch: &Path) {
     locks_only_grow(store);
     readers_agree(store, scratch);
     bad_names_are_refused(store);
+    folders_are_those_of_a_listing(store);
+}
+
+fn folders_are_those_of_a_listing(store: &dyn Store) {
+    for name in ["attestations/vault-b/x/0000000001.json", "attestations/vault/0000000001.json", "attestations/plain.json"] {
+        put(store, name, b"{}", &locked(24)).unwrap();
+    }
+    for prefix in ["attestations/", "audit-logs/", "attestations/nothing/"] {
+        let listed = store.list(prefix).unwrap();
+        let mut expected: Vec<String> = Vec::new();
+        for info in &listed {
+            if let Some((folder, _)) = info.name[prefix.len()..].split_once('/') {
+                expected.push(format!("{prefix}{folder}/"));
+            }
+        }
+        expected.sort();
+        expected.dedup();
+        assert_eq!(store.folders(prefix).unwrap(), expected, "{prefix}");
+    }
 }
 
 fn first_come_first_served(store: &dyn Store) {
@@ -226,7 +245,7 @@ fn local_contract(immutable_flag: bool, containers: &[(&str, &str)]) {
         assert!(!name.starts_with(".tmp-"), "{name} was left behind");
         objects += usize::from(!name.starts_with('.'));
     });
-    assert_eq!(objects, 10 + 3 + 1 + 4);
+    assert_eq!(objects, 10 + 3 + 1 + 4 + 3);
 }
 
 #[test]

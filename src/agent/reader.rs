@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// Never more often than this share of the time is spent on it.
+/// No more than one part in so many of the time is spent on it; one long reading among short ones is not counted.
 const SHARE: u32 = 20;
 /// Whoever reads for longer is stopped.
 const LONGEST_READING: Duration = Duration::from_secs(3 * 3600);
+/// Of what is said besides so many characters are told.
+const LONGEST_SAID: usize = 500;
 /// A status is no longer than this.
 const LONGEST: u64 = 64 << 20;
 
@@ -28,14 +30,29 @@ pub struct Reader {
     wanted: bool,
     /// How long the last reading took.
     took: Duration,
+    /// What it said besides its answer, the last time.
+    said: String,
 }
 
-type Reading = (Result<Value, String>, Duration);
+/// What was answered, and what was said besides.
+type Answer = (Value, String);
+type Reading = (Result<Answer, String>, Duration);
 
 impl Reader {
     /// By this program, so often; `wake` is told when there is an answer.
     pub fn new(program: PathBuf, arguments: Vec<String>, every: Duration, wake: Sender<()>) -> Self {
-        Self { program, arguments, wake, results: channel(), under_way: false, every, next: None, wanted: false, took: Duration::ZERO }
+        Self {
+            program,
+            arguments,
+            wake,
+            results: channel(),
+            under_way: false,
+            every,
+            next: None,
+            wanted: false,
+            took: Duration::ZERO,
+            said: String::new(),
+        }
     }
 
     /// From now on with other arguments.
@@ -45,7 +62,7 @@ impl Reader {
 
     /// At once, and waits for it.
     pub fn now(&self) -> Result<Value, String> {
-        read(self.command())
+        read(self.command()).map(|(value, _)| value)
     }
 
     fn command(&self) -> Command {
@@ -77,7 +94,16 @@ impl Reader {
             self.wanted = false;
             self.under_way = self.begin();
         }
-        read.map(|(result, _)| result)
+        read.map(|(result, _)| {
+            result.map(|(value, said)| {
+                // Once, not with every reading.
+                if said != self.said && !said.is_empty() {
+                    tracing::warn!("{said}");
+                }
+                self.said = said;
+                value
+            })
+        })
     }
 
     fn begin(&self) -> bool {
@@ -93,7 +119,7 @@ impl Reader {
     }
 }
 
-fn read(mut command: Command) -> Result<Value, String> {
+fn read(mut command: Command) -> Result<Answer, String> {
     let mut child = command.spawn().map_err(|e| e.to_string())?;
     let (Some(mut out), Some(err)) = (child.stdout.take(), child.stderr.take()) else { return Err("it has no output".into()) };
     let listen = move || {
@@ -119,7 +145,7 @@ fn read(mut command: Command) -> Result<Value, String> {
     let said = said.join().unwrap_or_default();
     read.map_err(|e| e.to_string())?;
     match serde_json::from_slice(&text) {
-        Ok(value) => Ok(value),
+        Ok(value) => Ok((value, said.trim().chars().take(LONGEST_SAID).collect())),
         Err(_) => {
             let lines: Vec<String> = said.lines().map(str::to_owned).collect();
             let reason = super::runner::reason(&lines);

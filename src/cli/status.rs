@@ -55,26 +55,31 @@ pub fn run(context: &Context, args: &StatusArgs) -> Result<Exit, CliError> {
     let read = |survey: Survey<'_>| -> Result<(Status, Timestamp), SurveyError> {
         let status = status(&survey, &subjects, &objectives, &measured, now)?;
         let whole = survey.whole_at();
-        survey.finish();
+        if let Some(why) = survey.finish() {
+            context.output.warn(format!("no index is kept, and the next status reads the vault whole: {why}"));
+        }
         Ok((status, whole))
     };
     let quick = match (&args.index, args.quick) {
-        (Some(dir), _) => Survey::quick(&ledger, now, dir, WHOLE_EVERY, true),
-        (None, true) => Survey::quick(&ledger, now, &index_of(&Context::state_dir(&loaded).join("agent")), HURRIED, false),
+        (Some(dir), _) => Some(Survey::quick(&ledger, now, dir, WHOLE_EVERY, true)),
+        (None, true) => Some(Survey::quick(&ledger, now, &index_of(&Context::state_dir(&loaded).join("agent")), HURRIED, false)),
         (None, false) => None,
     };
-    let quickly = match quick.map(read).transpose() {
-        Err(e @ SurveyError::Unusable { .. }) => {
-            tracing::info!("{e}: the vault is read whole");
-            None
-        }
-        other => other?,
+    let quickly = match quick {
+        Some(Ok(survey)) => match read(survey) {
+            Err(e @ SurveyError::Unusable { .. }) => Some(Err(e.to_string())),
+            other => Some(Ok(other?)),
+        },
+        Some(Err(why)) => Some(Err(why)),
+        None => None,
     };
     let (status, read_whole) = match quickly {
-        Some(read) => read,
-        None => {
-            if args.quick {
-                context.output.note("the agent on this machine keeps no index that can be used: the vault is read whole");
+        Some(Ok(read)) => read,
+        other => {
+            if let (Some(Err(why)), true) = (other, args.quick) {
+                context
+                    .output
+                    .warn(format!("the vault is read whole, which takes minutes where it is old: the agent's index cannot be used: {why}"));
             }
             read(Survey::whole(&ledger, now, args.index.as_deref())?)?
         }

@@ -51,24 +51,24 @@ impl Health {
 /// What is stored on a chain, whoever may name it.
 pub(super) struct Holdings {
     pub coverage: Coverage,
-    /// When the first lock ends, and of which number.
-    review: Option<(Timestamp, u64)>,
+    /// When the first lock ends, and of what.
+    review: Option<(Timestamp, Entry)>,
     chain: ChainName,
 }
 
 impl Holdings {
     pub fn of(chain: &ChainName, entries: &[Entry], tests: &Tests) -> Self {
-        let locks = entries.iter().filter_map(|e| Some((e.sound()?.review?, e.sequence)));
-        Self { coverage: tests.coverage(chain, entries), review: locks.min(), chain: chain.clone() }
+        let locks = entries.iter().filter_map(|e| Some((e.sound()?.review?, e)));
+        let review = locks.min_by_key(|(at, e)| (*at, e.sequence)).map(|(at, e)| (at, e.clone()));
+        Self { coverage: tests.coverage(chain, entries), review, chain: chain.clone() }
     }
 }
 
 /// The period whose locks end first, of all that is stored.
 pub(super) fn next_review(survey: &Survey<'_>, all: &[Holdings]) -> Result<Option<Review>, SurveyError> {
-    let Some((at, sequence, chain)) = all.iter().filter_map(|h| h.review.map(|(at, n)| (at, n, &h.chain))).min() else {
-        return Ok(None);
-    };
-    let attested = survey.ledger().attestation(chain, sequence)?;
+    let reviews = all.iter().filter_map(|h| h.review.as_ref().map(|(at, entry)| (*at, entry, &h.chain)));
+    let Some((at, entry, chain)) = reviews.min_by_key(|(at, entry, chain)| (*at, entry.sequence, *chain)) else { return Ok(None) };
+    let attested = survey.attestations(chain, &[entry])?.pop();
     let objects = attested.map(|a| a.statement.predicate.objects).unwrap_or_default();
     let first = objects.iter().find(|o| o.lock.until == Some(at) && period_folder(&o.name).is_some());
     let period = first.and_then(|o| period_folder(&o.name)).and_then(period_of);
@@ -100,7 +100,10 @@ impl<'a> Standing<'a> {
         now: Timestamp,
         rpo: SignedDuration,
     ) -> Result<Self, SurveyError> {
-        let at = |sequence| survey.ledger().attestation(&subject.chain, sequence);
+        let at = |sequence| -> Result<Option<Attested>, SurveyError> {
+            let entry = entries.iter().rfind(|e| e.sequence == sequence && e.what != What::Void);
+            Ok(survey.attestations(&subject.chain, entry.as_slice())?.pop())
+        };
         let mut points = points_of(entries);
         let point = newest_at(&points, now);
         let newest = match point {

@@ -239,9 +239,9 @@ pub fn status(
     let is_test = |e: &&Entry| matches!(e.what, What::Test(_));
     // Those that cover something, and the newest.
     let counting = test_entries.iter().filter(is_test).filter(|e| now.duration_since(e.finished) < COVERAGE_PERIOD);
-    let mut read = counting.map(|e| e.sequence).collect::<Vec<_>>();
-    read.extend(test_entries.iter().rfind(is_test).map(|e| e.sequence).filter(|last| !read.contains(last)));
-    let attested_tests = ledger.attestations(&test_chain, &read)?;
+    let mut read = counting.collect::<Vec<_>>();
+    read.extend(test_entries.iter().rfind(is_test).filter(|last| !read.contains(last)));
+    let attested_tests = survey.attestations(&test_chain, &read)?;
     let tests = Tests::of(&attested_tests, now);
     let drill_entries = survey.entries(&drill_chain)?;
 
@@ -271,8 +271,8 @@ pub fn status(
     let last = attested_tests.last().map(last_test);
     let founded = ledger.vault_chain().attested.first().map(|g| g.statement.predicate.finished);
     findings.extend(look_at_tests(&test_chain, last.as_ref(), founded, objectives, now));
-    let newest_drill = drill_entries.iter().rfind(|e| e.what == What::Drill).map(|e| e.sequence);
-    let drill = ledger.attestations(&drill_chain, newest_drill.as_slice())?.last().and_then(last_drill);
+    let newest_drill = drill_entries.iter().rfind(|e| e.what == What::Drill);
+    let drill = survey.attestations(&drill_chain, newest_drill.as_slice())?.last().and_then(last_drill);
     findings.extend(look_at_drills(&drill_chain, drill.as_ref(), founded, objectives, now));
     let class = |chain: &ChainName| subjects.iter().find(|s| s.chain == *chain).map_or_else(|| super::class_of(chain, None), |s| s.class);
     let mut measured = measured_by_tests(&test_entries, class);

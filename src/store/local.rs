@@ -262,8 +262,7 @@ impl Store for LocalStore {
             let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir()) && !name.starts_with('.');
             // What only has files of this program's own holds no object.
             let holds = |path: &Path| -> Result<bool, StoreError> {
-                let mut entries = fs::read_dir(path).map_err(|e| failed("list", path, e))?.flatten();
-                Ok(entries.any(|e| !e.file_name().to_string_lossy().starts_with('.')))
+                Ok(entries(path)?.iter().any(|e| !e.file_name().to_string_lossy().starts_with('.')))
             };
             if is_folder && holds(&entry.path())? {
                 out.push(format!("{prefix}{name}/"));

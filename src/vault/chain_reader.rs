@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::dsse::MAX_ENVELOPE;
 use super::ledger::{Attested, Void};
 use super::names::ChainName;
-use super::trust::{Trust, VoidReason};
+use super::trust::{Trust, UNREADABLE, VoidReason};
 use crate::store::{LockState, Sha256, Store, StoreError, originals, side_by_side};
 
 /// What stands at one number: its oldest version, for what was put over it later is not the envelope.
@@ -82,9 +82,9 @@ impl ChainReader {
         let judged = match read {
             Ok(bytes) => trust.accept(&bytes, &self.chain, sequence).map(|(statement, role)| (statement, role, Sha256::of(&bytes))),
             Err(StoreError::NotFound { .. }) => {
-                Err(VoidReason { code: "unreadable", message: "it vanished while the chain was read".into() })
+                Err(VoidReason { code: UNREADABLE, message: "it vanished while the chain was read".into() })
             }
-            Err(StoreError::Io { source, .. }) => Err(VoidReason { code: "unreadable", message: format!("it cannot be read: {source}") }),
+            Err(StoreError::Io { source, .. }) => Err(VoidReason { code: UNREADABLE, message: format!("it cannot be read: {source}") }),
             Err(e) => return Err(e),
         };
         Ok(match judged {

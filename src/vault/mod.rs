@@ -36,5 +36,5 @@ pub use holds::{Hold, HoldAction, HoldDetails, HoldScope, HoldState, Kept, Lifte
 pub use ledger::{Attested, BundleError, ChainView, Ledger, LedgerError, Void, read_bundle};
 pub use measure::Written;
 pub use rotation::RotationError;
-pub use trust::{Anchor, Trust, TrustError, VoidReason};
+pub use trust::{Anchor, Trust, TrustError, UNREADABLE, VoidReason};
 pub use walk::Numeral;

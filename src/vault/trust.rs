@@ -39,6 +39,9 @@ pub enum TrustError {
     NoGenesis(String),
 }
 
+/// The code of an envelope whose bytes the store did not give: it may the next time.
+pub const UNREADABLE: &str = "unreadable";
+
 /// Why an envelope is void.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VoidReason {

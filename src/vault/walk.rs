@@ -8,8 +8,8 @@ use super::chain_reader::{ChainReader, Numbered};
 use super::dsse::MAX_ENVELOPE;
 use super::ledger::{Attested, ChainView, Ledger, Void, bundled, missing};
 use super::names::ChainName;
-use super::trust::VoidReason;
-use crate::store::{Sha256, StoreError, side_by_side};
+use super::trust::{UNREADABLE, VoidReason};
+use crate::store::{Sha256, StoreError};
 
 /// So many absent numbers in a row end a chain: nobody commits behind a hole.
 const BEYOND_A_HOLE: u64 = 4;
@@ -179,7 +179,7 @@ impl Ledger {
         let name = chain.envelope(sequence);
         let Some(info) = self.store().head(&name)? else { return Ok(None) };
         let void = |reason| Numeral::Void(Void { sequence, name: name.clone(), reason });
-        let unreadable = |message: String| void(VoidReason { code: "unreadable", message });
+        let unreadable = |message: String| void(VoidReason { code: UNREADABLE, message });
         let bytes = match self.store().read(&name, info.version.as_deref(), MAX_ENVELOPE) {
             Ok(bytes) => bytes,
             Err(StoreError::NotFound { .. }) => return Ok(Some(unreadable("it vanished while it was read".into()))),
@@ -208,10 +208,9 @@ impl Ledger {
         }
     }
 
-    /// The attestations at some numbers.
-    pub fn attestations(&self, chain: &ChainName, sequences: &[u64]) -> Result<Vec<Attested>, StoreError> {
-        let read = side_by_side(sequences, self.store().parallelism(), |n| self.attestation(chain, *n));
-        read.into_iter().filter_map(Result::transpose).collect()
+    /// The chains that the newest checkpoint saw.
+    pub fn checkpointed_chains(&self) -> impl Iterator<Item = ChainName> + '_ {
+        self.checkpointed_heads().keys().cloned()
     }
 
     /// How far the newest checkpoint saw a chain reach.
@@ -219,8 +218,8 @@ impl Ledger {
         self.checkpointed_heads().get(chain).copied()
     }
 
-    /// What was committed behind a number, ascending, and up to where; asked for number after number.
-    pub fn chain_after(&self, chain: &ChainName, sequence: u64) -> Result<Vec<Numeral>, StoreError> {
+    /// What stands behind a number, ascending; asked for number after number. None where it is more than `most`.
+    pub fn chain_after(&self, chain: &ChainName, sequence: u64, most: usize) -> Result<Option<Vec<Numeral>>, StoreError> {
         let (mut out, mut at, mut absent) = (Vec::new(), sequence, 0);
         while absent < BEYOND_A_HOLE {
             at += 1;
@@ -228,11 +227,14 @@ impl Ledger {
                 Some(numeral) => {
                     absent = 0;
                     out.push(numeral);
+                    if out.len() > most {
+                        return Ok(None);
+                    }
                 }
                 None => absent += 1,
             }
         }
-        Ok(out)
+        Ok(Some(out))
     }
 
     /// The newest attestation of a chain that `counts`, found by asking for numbers: from one that is known to be there,
