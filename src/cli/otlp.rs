@@ -18,23 +18,28 @@ use opentelemetry_otlp::{MetricExporter, SpanExporter, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
-use opentelemetry_sdk::trace::{SdkTracerProvider, Tracer};
+use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider, Tracer};
 use tracing::{Span, warn};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use crate::http::Outbound;
+use crate::http::{Outbound, is_loopback};
 use crate::web::{Board, Metric, metrics};
 
 /// Metrics go out so often, unless the environment says.
 const EVERY: Duration = Duration::from_secs(60);
+/// So many spans wait for the collector; more are dropped.
+const MOST_SPANS: usize = 2048;
 /// At its end a command waits so long for what it still has to send.
 const LAST_WORDS: Duration = Duration::from_secs(2);
-/// Of the environment of a run's process.
-const PARENT: &str = "traceparent";
+/// What the environment of a run's process says of the span above it, in capitals there.
+const PASSED_ON: [&str; 2] = ["traceparent", "tracestate"];
 
-/// Where the environment sends one kind of telemetry.
+fn set(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.trim().is_empty())
+}
+
+/// Whether the environment names a collector for one kind of telemetry.
 fn is_wanted(signal: &str) -> bool {
-    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
     let disabled = set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
     let none = set(&format!("OTEL_{signal}_EXPORTER")).is_some_and(|value| value == "none");
     let named = set("OTEL_EXPORTER_OTLP_ENDPOINT").or_else(|| set(&format!("OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")));
@@ -56,7 +61,19 @@ struct Collector {
 }
 
 impl Collector {
-    fn new() -> Result<Self, String> {
+    fn new(signal: &str) -> Result<Self, String> {
+        let own = format!("OTEL_EXPORTER_OTLP_{signal}_ENDPOINT");
+        let (name, address) = match set(&own) {
+            Some(address) => (own, address),
+            None => ("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), set("OTEL_EXPORTER_OTLP_ENDPOINT").unwrap_or_default()),
+        };
+        // Not the address itself: it may hold a password.
+        let url = address.trim().parse::<url::Url>().ok().filter(|url| ["http", "https"].contains(&url.scheme()));
+        let url = url.ok_or_else(|| format!("{name} is no address like http://localhost:4318"))?;
+        let secrets = set("OTEL_EXPORTER_OTLP_HEADERS").or_else(|| set(&format!("OTEL_EXPORTER_OTLP_{signal}_HEADERS")));
+        if secrets.is_some() && url.scheme() != "https" && !is_loopback(&url) {
+            return Err(format!("{name} must begin with https: OTEL_EXPORTER_OTLP_HEADERS would be sent in the open"));
+        }
         Ok(Self { outbound: Outbound::new()?, failing: AtomicBool::new(false) })
     }
 
@@ -99,8 +116,12 @@ impl Traces {
     /// If the environment names a collector; why not, where what it says cannot be used.
     pub fn begin() -> Option<Result<Self, String>> {
         is_wanted("TRACES").then(|| {
-            let exporter = SpanExporter::builder().with_http().with_http_client(Collector::new()?).build().map_err(|e| e.to_string())?;
-            Ok(Self(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource()).build()))
+            let collector = Collector::new("TRACES")?;
+            let exporter = SpanExporter::builder().with_http().with_http_client(collector).build().map_err(|e| e.to_string())?;
+            // A size from the environment that no memory holds would end the process before it does anything.
+            let sizes = BatchConfigBuilder::default().with_max_queue_size(MOST_SPANS).with_max_export_batch_size(MOST_SPANS / 4).build();
+            let processor = BatchSpanProcessor::builder(exporter).with_batch_config(sizes).build();
+            Ok(Self(SdkTracerProvider::builder().with_span_processor(processor).with_resource(resource()).build()))
         })
     }
 
@@ -125,7 +146,8 @@ pub fn passed_on(span: &Span) -> Vec<(String, String)> {
 /// The span of this process, below the one that the environment names.
 pub fn root(command: &str) -> Span {
     let span = tracing::info_span!("backstop", command, exit = tracing::field::Empty);
-    let from: HashMap<String, String> = std::env::var(PARENT.to_uppercase()).into_iter().map(|value| (PARENT.to_owned(), value)).collect();
+    let of = |name: &str| Some((name.to_owned(), std::env::var(name.to_uppercase()).ok()?));
+    let from: HashMap<String, String> = PASSED_ON.into_iter().filter_map(of).collect();
     let parent: OtelContext = TraceContextPropagator::new().extract(&from);
     // Without a collector there is nothing to stand below.
     let _ = span.set_parent(parent);
@@ -139,7 +161,7 @@ pub fn send_metrics(board: Board) -> Result<(), String> {
     if !is_wanted("METRICS") {
         return Ok(());
     }
-    let exporter = MetricExporter::builder().with_http().with_http_client(Collector::new()?).build().map_err(|e| e.to_string())?;
+    let exporter = MetricExporter::builder().with_http().with_http_client(Collector::new("METRICS")?).build().map_err(|e| e.to_string())?;
     let every = std::env::var("OTEL_METRIC_EXPORT_INTERVAL").ok().and_then(|ms| ms.parse().ok()).map_or(EVERY, Duration::from_millis);
     // Sent when what is sent was renewed, not by the reader's own clock.
     let reader = PeriodicReader::builder(exporter).with_interval(Duration::from_secs(365 * 86_400)).build();
@@ -174,11 +196,10 @@ fn instrument(meter: &Meter, metric: &Metric, shared: Shared) {
         own.into_iter().map(|(labels, value)| (value, labels.into_iter().map(|(k, v)| KeyValue::new(k, v)).collect())).collect()
     };
     let full = format!("backstop_{name}");
+    let observe = move |o: &dyn opentelemetry::metrics::AsyncInstrument<f64>| values().iter().for_each(|(v, l)| o.observe(*v, l));
     if metric.counter {
-        let observe = move |o: &dyn opentelemetry::metrics::AsyncInstrument<f64>| values().iter().for_each(|(v, l)| o.observe(*v, l));
         meter.f64_observable_counter(full).with_description(metric.help).with_callback(observe).build();
     } else {
-        let observe = move |o: &dyn opentelemetry::metrics::AsyncInstrument<f64>| values().iter().for_each(|(v, l)| o.observe(*v, l));
         meter.f64_observable_gauge(full).with_description(metric.help).with_callback(observe).build();
     }
 }

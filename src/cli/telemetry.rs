@@ -4,7 +4,7 @@
 use std::io::IsTerminal;
 
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{FilterExt, Targets, filter_fn};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, fmt};
@@ -45,7 +45,10 @@ pub fn begin(context: &Context, daemon: bool) -> Telemetry {
     };
     if let Some(traces) = &traces {
         let layer = tracing_opentelemetry::layer().with_tracer(traces.tracer()).with_location(false).with_threads(false);
-        layers.push(layer.with_filter(own(LevelFilter::INFO)).boxed());
+        let layer = layer.with_target(false).with_tracked_inactivity(false);
+        // What is said may name directories and tell errors: only spans go out.
+        let spans = own(LevelFilter::INFO).and(filter_fn(|metadata| metadata.is_span()));
+        layers.push(layer.with_filter(spans).boxed());
     }
     if daemon {
         let terminal = std::io::stderr().is_terminal() && !context.global.json;

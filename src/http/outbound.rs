@@ -1,7 +1,7 @@
 //! Messages to receivers that are no Azure service: webhooks of chats, pagers, switches.
 //!
-//! It promises: an end after seconds, no redirect followed, nothing sent in the open beyond this machine, and no
-//! address in an error, since such addresses are secrets themselves.
+//! It promises: an end after seconds, no redirect followed, and no address in an error, since such addresses are secrets
+//! themselves. Who calls it lets nothing secret go out in the open.
 
 use std::io::Read;
 use std::time::Duration;

@@ -49,7 +49,7 @@ impl Answer {
 impl Capture<'_> {
     /// Gathers the lists of all parents, each into one record.
     pub fn children(&self, spec: &CollectionSpec, parents: Vec<String>) {
-        let _span = tracing::info_span!(parent: &self.span, "collection", collection = spec.id, parents = parents.len()).entered();
+        let _span = tracing::info_span!(parent: &self.span, "collection", collection = spec.id).entered();
         let batches: VecDeque<Vec<String>> = parents.chunks(BATCH).map(<[String]>::to_vec).collect();
         let stopped = AtomicBool::new(false);
         let count = batches.len();
