@@ -54,6 +54,9 @@ fn run() -> Result<(), Box<dyn Error>> {
     let first = vault.join(ChainName::snapshot(&"s00".parse()?).envelope(1));
     let template = Statement::parse(&from_base64(&Envelope::parse(&fs::read(&first)?).ok_or("no envelope")?.payload).ok_or("no payload")?)?;
     let genesis = Sha256::of(&fs::read(vault.join(ChainName::vault().envelope(1)))?);
+    if chains == 0 || attestations < chains as u64 || days < 7 {
+        return Err("there must be a chain, an attestation for each, and a week".into());
+    }
     let each = attestations / chains as u64;
     let interval = SignedDuration::from_secs(days * 86_400 / i64::try_from(each)?);
     std::thread::scope(|scope| {
@@ -70,7 +73,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     checkpoint(chains, each, weeks, now, template, genesis, &vault, &agent)
 }
 
-/// One checkpoint now, which saw every chain, as the last of a daily row.
+/// One checkpoint now, which saw every chain.
 #[expect(clippy::too_many_arguments, reason = "a tool of one page")]
 fn checkpoint(
     chains: usize,

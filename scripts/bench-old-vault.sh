@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What ten years cost: how long an agent takes to its first decision, a status, a page and /metrics on a vault of many
-# attestations. Needs about 12 GB and six million inodes for a million of them, `faketime`, `curl` and `jq`.
+# attestations. Needs about 12 GB and six million inodes for a million of them, `faketime`, `curl` and GNU `time`.
 #
 #   scripts/bench-old-vault.sh [ATTESTATIONS]          a million unless said
 set -euo pipefail
@@ -13,7 +13,7 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/old-vault.XXXXXX")
 agent=
 # shellcheck disable=SC2317 # called by the trap
 finish() {
-    [ -z "$agent" ] || kill "$agent" 2> /dev/null || true
+    [ -z "$agent" ] || { kill "$agent" && wait "$agent"; } 2> /dev/null || true
     chattr -R -i "$work" 2> /dev/null || true
     rm -rf "$work"
 }
@@ -35,14 +35,15 @@ faketime "$began" "$bin/backstop" snapshot s00 --quiet
 "$bin/examples/ten-years" --home . --chains 12 --attestations "$count"
 echo "$count attestations, $(find vault/attestations -name '*.json' | wc -l) envelopes"
 
+alive() { kill -0 "$agent" 2> /dev/null || { cat log >&2; exit 1; }; }
 run() {         # starts the agent; says when it first decided something, and when it showed the vault's status
     local started now
     started=$(date +%s%N)
     "$bin/backstop" run 2> log &
     agent=$!
-    until grep -q '"begun"\|done already' log; do sleep 0.01; done
+    until grep -q '"begun"\|done already' log; do alive; sleep 0.01; done
     now=$(date +%s%N); echo "$1: first decision after $(( (now - started) / 1000000 )) ms"
-    until curl -s http://127.0.0.1:19475/metrics | grep -q backstop_rpo_seconds; do sleep 0.1; done
+    until curl -s http://127.0.0.1:19475/metrics | grep backstop_rpo_seconds > /dev/null; do alive; sleep 0.1; done
     now=$(date +%s%N); echo "$1: status shown after $(( (now - started) / 1000000 )) ms"
 }
 asked() {       # the slowest of ten answers

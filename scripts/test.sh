@@ -11,7 +11,12 @@ die() { printf 'test: %s\n' "$*" >&2; exit 1; }
 # Tests make vaults whose files have the kernel's immutable flag; one that is killed leaves them behind, and then
 # the target directory could not be removed.
 clear_flags() { find target -path '*/vault/*' -type f -exec chattr -i {} + > /dev/null 2>&1 || true; }
-trap clear_flags EXIT
+waiter=
+finish() {
+    [ -z "$waiter" ] || kill "$waiter" 2> /dev/null || true
+    clear_flags
+}
+trap finish EXIT
 
 command -v cargo > /dev/null || die 'there is no Rust toolchain: install Rust 1.95 or newer'
 
@@ -91,6 +96,7 @@ cargo test --no-fail-fast "${slow[@]}" -- --test-threads=8 > "$waited" 2>&1 &
 waiter=$!
 run "${long[@]}" -- --test-threads=1
 wait "$waiter" || failed=1
+waiter=
 tee -a "$log" < "$waited"
 run --doc
 

@@ -241,7 +241,7 @@ fn every_fault_of_a_year_is_raised_and_nothing_else() {
     year.is_well("the head is back");
     year.quiet(190);
 
-    // No restore test for three weeks: told a day after the first that was due.
+    // No restore test any more: told a day after the first that was due.
     year.tester_gone = true;
     let due = year.tests.next_after(year.now).unwrap();
     let (told, besides) = year.until("restore_test_missed restore-test", 24 * 9);

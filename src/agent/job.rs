@@ -226,3 +226,27 @@ impl Record {
         format!("job-{job}")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_jitter_ends_before_the_next_firing() {
+        let of = |schedule: &str| Job {
+            name: "often".into(),
+            table: Timetable::new(schedule, "UTC").unwrap(),
+            work: Work::Checkpoint,
+            deadline: SignedDuration::from_hours(1),
+            last_retry: LAST_RETRY,
+        };
+        let (often, daily) = (of("*/6 * * * * *"), of("0 0 3 * * *"));
+        let (most, mut latest) = (SignedDuration::from_secs(20), SignedDuration::ZERO);
+        for n in 0..200 {
+            let due = Timestamp::from_second(1_800_000_000 + 6 * n).unwrap();
+            assert!(often.jitter(due, most) <= SignedDuration::from_secs(3));
+            latest = latest.max(daily.jitter(due, most));
+        }
+        assert!(latest > SignedDuration::from_secs(15) && latest <= most, "{latest}");
+    }
+}

@@ -15,7 +15,7 @@ use crate::vault::epoch::month_end;
 use crate::vault::names::{self, ChainName, Container, RECOVERY_MD, RESTATED, RunId, VAULT_JSON};
 use crate::vault::{Attested, CommitError, Draft, Writer};
 
-/// A chain speaks at least this often, and a checkpoint is made this often.
+/// A chain speaks at least this often.
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 /// Runs twice a day by the local time are 23 hours apart where summer begins, and none is to the second: a checkpoint that
 /// waited for the whole day would wait for the run after, and an audit would miss it.
@@ -52,7 +52,8 @@ pub struct DueChain {
     pub next_due: Option<Timestamp>,
 }
 
-/// Whether a day has passed since the last checkpoint, or, where a job of its own makes them, more than that.
+/// Whether a day has nearly passed since the last checkpoint, or, where a job of the policy makes them (`scheduled`), more
+/// than a day.
 pub fn checkpoint_is_due(writer: &Writer, scheduled: bool) -> Result<bool, SnapshotError> {
     let after = if scheduled { OVERDUE } else { NEARLY_A_DAY };
     let now = writer.now()?;
