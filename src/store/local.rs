@@ -262,7 +262,13 @@ impl Store for LocalStore {
             let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir()) && !name.starts_with('.');
             // What only has files of this program's own holds no object.
             let holds = |path: &Path| -> Result<bool, StoreError> {
-                Ok(entries(path)?.iter().any(|e| !e.file_name().to_string_lossy().starts_with('.')))
+                for entry in fs::read_dir(path).map_err(|e| failed("list", path, e))? {
+                    let entry = entry.map_err(|e| failed("list", path, e))?;
+                    if !entry.file_name().to_string_lossy().starts_with('.') {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
             };
             if is_folder && holds(&entry.path())? {
                 out.push(format!("{prefix}{name}/"));
