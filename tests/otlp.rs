@@ -32,6 +32,16 @@ fn borrowed<'a>(environment: &'a [(&'static str, String)]) -> Vec<(&'a str, &'a 
     environment.iter().map(|(name, value)| (*name, value.as_str())).collect()
 }
 
+/// A vault of which an agent takes a snapshot every five seconds, and where that agent shows itself.
+fn often() -> (Sandbox, u16) {
+    let sandbox = Sandbox::new();
+    sandbox.init();
+    let port = free_port();
+    policy(&sandbox, "backstop.yaml", OFTEN, &format!("agent: {{ listen: \"127.0.0.1:{port}\" }}"));
+    sandbox.write("tree/a.json", "{}");
+    (sandbox, port)
+}
+
 fn spans(received: &[Received]) -> Vec<Value> {
     let mut out = Vec::new();
     for request in received {
@@ -96,11 +106,7 @@ fn a_snapshot_is_one_trace_without_a_secret_or_a_record() {
 #[test]
 fn a_daemon_sends_its_metrics_and_each_run_stands_below_it() {
     let collector = Receiver::new();
-    let sandbox = Sandbox::new();
-    sandbox.init();
-    let port = free_port();
-    policy(&sandbox, "backstop.yaml", OFTEN, &format!("agent: {{ listen: \"127.0.0.1:{port}\" }}"));
-    sandbox.write("tree/a.json", "{}");
+    let (sandbox, port) = often();
     let environment = environment(&collector);
     let mut daemon = Daemon::start(&sandbox, "backstop.yaml", port, &["run"], &borrowed(&environment));
     daemon.job("often", "done", 1, 60);
@@ -146,11 +152,7 @@ fn a_daemon_sends_its_metrics_and_each_run_stands_below_it() {
 #[test]
 fn nobody_waits_for_a_collector_that_hangs_or_refuses() {
     let collector = Receiver::new();
-    let sandbox = Sandbox::new();
-    sandbox.init();
-    let port = free_port();
-    policy(&sandbox, "backstop.yaml", OFTEN, &format!("agent: {{ listen: \"127.0.0.1:{port}\" }}"));
-    sandbox.write("tree/a.json", "{}");
+    let (sandbox, port) = often();
     let environment = environment(&collector);
     for status in [500, 0] {
         collector.answer(status);

@@ -63,7 +63,7 @@ pub struct Survey<'l> {
 #[derive(Debug, thiserror::Error)]
 pub enum SurveyError {
     /// The index does not fit the vault, or is damaged.
-    #[error("the index in {} cannot be used: {why}", dir.display())]
+    #[error("{}: {why}", dir.display())]
     Unusable {
         /// Where it is.
         dir: PathBuf,
@@ -229,7 +229,8 @@ impl<'l> Survey<'l> {
             let own = format!(".{}.index", self.stamp.whole.as_nanosecond());
             for old in fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.file_name()) {
                 let name = old.to_string_lossy();
-                if kept.is_ok() && name.ends_with(".index") && !name.ends_with(&own) {
+                // What a killed one left goes too: this is the only one that writes here.
+                if kept.is_ok() && (name.ends_with(".index") && !name.ends_with(&own) || name.starts_with(".tmp-")) {
                     let _ = fs::remove_file(dir.join(&old));
                 }
             }
