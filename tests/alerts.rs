@@ -250,6 +250,19 @@ notify:
     }
     daemon.shows("/", "Tired Engineer");
 
+    // Another agent of the vault shows them too, and sends nothing.
+    let second = free_port();
+    let text = fs::read_to_string(sandbox.path("a.yaml")).unwrap().replace(&format!("127.0.0.1:{port}"), &format!("127.0.0.1:{second}"));
+    sandbox.write("b.yaml", format!("{text}\nstate: .state-b\n"));
+    let mut standby = Daemon::start(&sandbox, "b.yaml", second, &["run"], &env);
+    standby.ready("/healthz", 60);
+    standby.shows("/", "Another agent sends them");
+    standby.shows("/", "Tired Engineer");
+    standby.shows("/metrics", "backstop_alerting 0");
+    assert!(standby.get("/metrics").1.contains("backstop_alerts_open{severity=\"critical\"} 0"));
+    standby.signal("TERM");
+    assert_eq!(standby.end(30).0, Some(0));
+
     // While nobody takes them, alerts wait, over a restart too; and backups go on.
     receiver.answer(500);
     fs::rename(sandbox.path("gone"), sandbox.path("tree")).unwrap();

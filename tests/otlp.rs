@@ -9,6 +9,8 @@ mod tenant;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use prost::Message;
 use serde_json::Value;
 use support::Sandbox;
 use support::daemon::{Daemon, free_port, policy};
@@ -40,6 +42,12 @@ fn often() -> (Sandbox, u16) {
     policy(&sandbox, "backstop.yaml", OFTEN, &format!("agent: {{ listen: \"127.0.0.1:{port}\" }}"));
     sandbox.write("tree/a.json", "{}");
     (sandbox, port)
+}
+
+/// What the daemons of a sandbox said so far.
+fn collected(sandbox: &Sandbox) -> Vec<String> {
+    let said = std::fs::read_to_string(sandbox.path("backstop.yaml.run.log")).unwrap_or_default();
+    said.lines().map(str::to_owned).collect()
 }
 
 fn spans(received: &[Received]) -> Vec<Value> {
@@ -104,6 +112,40 @@ fn a_snapshot_is_one_trace_without_a_secret_or_a_record() {
 }
 
 #[test]
+fn as_protobuf_it_is_the_same() {
+    let collector = Receiver::new();
+    let sandbox = Sandbox::new();
+    sandbox.init();
+    sandbox.write("tree/a.json", "{}");
+    // The protocol unless another is said.
+    let ran = sandbox.backstop_with(&["snapshot", "--json"], &[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url(""))]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let mut spans = Vec::new();
+    for request in collector.received(TRACES) {
+        assert_eq!(request.headers["content-type"], "application/x-protobuf");
+        let decoded = ExportTraceServiceRequest::decode(request.bytes.as_slice()).unwrap();
+        spans.extend(decoded.resource_spans.into_iter().flat_map(|r| r.scope_spans).flat_map(|s| s.spans));
+    }
+    let root = spans.iter().find(|s| s.name == "backstop").unwrap();
+    let snapshot = spans.iter().find(|s| s.name == "snapshot").unwrap();
+    assert_eq!((&snapshot.parent_span_id, &snapshot.trace_id), (&root.span_id, &root.trace_id));
+    assert!(snapshot.attributes.iter().any(|a| a.key == "source"), "{snapshot:?}");
+}
+
+#[test]
+fn what_was_not_sent_yet_is_sent_at_the_end() {
+    let collector = Receiver::new();
+    let (sandbox, port) = often();
+    let seldom = [environment(&collector), vec![("OTEL_METRIC_EXPORT_INTERVAL", "3600000".to_owned())]].concat();
+    let mut daemon = Daemon::start(&sandbox, "backstop.yaml", port, &["run"], &borrowed(&seldom));
+    daemon.job("often", "done", 1, 60);
+    assert!(collector.received(METRICS).is_empty());
+    daemon.signal("TERM");
+    assert_eq!(daemon.end(30).0, Some(0));
+    assert!(collector.received(METRICS)[0].body.contains("backstop_job_runs"));
+}
+
+#[test]
 fn a_daemon_sends_its_metrics_and_each_run_stands_below_it() {
     let collector = Receiver::new();
     let (sandbox, port) = often();
@@ -162,15 +204,25 @@ fn nobody_waits_for_a_collector_that_hangs_or_refuses() {
         assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
         assert!(!collector.received(TRACES).is_empty());
     }
-    collector.answer(500);
-    let mut daemon = Daemon::start(&sandbox, "backstop.yaml", port, &["run"], &borrowed(&environment));
-    daemon.job("often", "done", 2, 60);
-    collector.wait(METRICS, 4, 30);
-    daemon.signal("TERM");
-    daemon.end(40);
-    let told = daemon.log().iter().filter(|l| l["message"].as_str().unwrap_or_default().contains("collector does not take")).count();
-    assert!((1..=2).contains(&told), "{told} times: once for traces and once for metrics, at most");
-    assert!(!daemon.log().iter().any(|l| l.to_string().contains("collectors-secret")));
+    for status in [500, 0] {
+        collector.answer(status);
+        let (metrics, lines) = (collector.received(METRICS).len(), collected(&sandbox).len());
+        let mut daemon = Daemon::start(&sandbox, "backstop.yaml", port, &["run"], &borrowed(&environment));
+        collector.wait(METRICS, metrics + if status == 0 { 1 } else { 4 }, 60);
+        // It goes on while the collector hangs, and it ends.
+        let done = |log: &[Value]| log.iter().filter(|l| l["job"] == "often" && l["message"] == "done").count();
+        let (before, end) = (done(&daemon.log()), Instant::now() + Duration::from_secs(60));
+        while done(&daemon.log()) < before + 2 {
+            assert!(Instant::now() < end, "{:?}", daemon.log());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        daemon.signal("TERM");
+        assert_eq!(daemon.end(30).0, Some(0));
+        let log = &daemon.log()[lines..];
+        let told = log.iter().filter(|l| l["message"].as_str().unwrap_or_default().contains("collector does not take")).count();
+        assert!(told <= 2 && (told > 0 || status == 0), "{told} times: once for traces and once for metrics, at most");
+        assert!(!log.iter().any(|l| l.to_string().contains("collectors-secret")));
+    }
 
     // No size that the environment asks for keeps a backup from being made.
     for size in ["18446744073709551615", "99999999", "0"] {
@@ -187,6 +239,9 @@ fn nobody_waits_for_a_collector_that_hangs_or_refuses() {
     let ran = sandbox.backstop_with(&["snapshot"], &[("OTEL_EXPORTER_OTLP_ENDPOINT", "not a url")]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert!(ran.stderr.contains("no traces are sent"), "{}", ran.stderr);
+    let grpc = [("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url("")), ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc".to_owned())];
+    let ran = sandbox.backstop_with(&["snapshot"], &borrowed(&grpc));
+    assert!(ran.code == 0 && ran.stderr.contains("no traces are sent: OTEL_EXPORTER_OTLP_PROTOCOL"), "{}", ran.stderr);
     let off = sandbox.backstop_with(&["snapshot"], &[("OTEL_EXPORTER_OTLP_ENDPOINT", "not a url"), ("OTEL_SDK_DISABLED", "true")]);
     assert!(off.code == 0 && !off.stderr.contains("traces"), "{}", off.stderr);
 }

@@ -13,12 +13,13 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Barrier};
 
-use backstop::backup::{ImportJob, SnapshotError, StateDir, checkpoint, import};
+use backstop::backup::{ImportJob, SnapshotError, StateDir, checkpoint, checkpoint_is_due, import};
 use backstop::observe::Silent;
 use backstop::source::import::{Format, Pointers};
 use backstop::store::{Clock, LocalStore, LocalStoreOptions, Store};
-use backstop::vault::attestation::{Outcome, SnapshotDetails};
-use backstop::vault::{CommitError, Writer};
+use backstop::vault::attestation::{Kind, Outcome, SnapshotDetails};
+use backstop::vault::names::{ChainName, RunId};
+use backstop::vault::{CommitError, Draft, Writer};
 use jiff::Timestamp;
 use support::{LibraryVault, Sandbox, TestClock};
 use witness::{attested, audited, differences, errors, look, restored, snapshots};
@@ -337,4 +338,43 @@ fn what_a_key_may_not_attest_is_not_committed() {
     assert!(attested(&vault.ledger(), "snapshot.tree").is_empty());
     vault.snapshot().unwrap();
     one_line(&vault.ledger(), "snapshot.tree");
+}
+
+#[test]
+fn what_nobody_would_read_is_not_committed() {
+    let vault = LibraryVault::new("2026-11-02T08:00:00Z");
+    let writer = vault.writer();
+    let started = writer.now().unwrap();
+    let draft = |details: &str| Draft {
+        kind: Kind::Heartbeat,
+        chain: ChainName::snapshot(&"tree".parse().unwrap()),
+        run: RunId::new(started),
+        started,
+        outcome: Outcome::Complete,
+        objects: Vec::new(),
+        details: serde_json::Map::from_iter([("message".to_owned(), details.into())]),
+    };
+    // As base64 it is a third larger: just too much for any reader.
+    let large = draft(&"x".repeat(49 << 20));
+    let refused = writer.commit(&large, |_| true, |_| Ok(())).unwrap_err();
+    assert!(refused.to_string().contains("64 MiB"), "{refused}");
+    assert!(attested(&vault.ledger(), "snapshot.tree").is_empty());
+    writer.commit(&draft("quiet"), |_| true, |_| Ok(())).unwrap();
+    assert_eq!(attested(&vault.ledger(), "snapshot.tree").len(), 1, "its number is not taken");
+}
+
+#[test]
+fn a_checkpoint_is_due_once_a_day_and_later_where_a_job_makes_them() {
+    let vault = LibraryVault::new("2026-11-02T08:00:00Z");
+    let due = |at: &str| {
+        vault.clock.set(at);
+        [false, true].map(|scheduled| checkpoint_is_due(&vault.writer(), scheduled).unwrap())
+    };
+    assert_eq!(due("2026-11-02T08:00:00Z"), [true, true], "there is none");
+    checkpoint(&vault.writer(), &vault.policy).unwrap();
+    assert_eq!(due("2026-11-03T06:29:00Z"), [false, false]);
+    // Twice a day by local time is 23 hours where summer begins.
+    assert_eq!(due("2026-11-03T06:31:00Z"), [true, false]);
+    assert_eq!(due("2026-11-03T08:29:00Z"), [true, false]);
+    assert_eq!(due("2026-11-03T08:31:00Z"), [true, true], "before an audit misses it");
 }

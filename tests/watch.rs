@@ -6,6 +6,8 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use support::daemon::{Daemon, policy};
@@ -119,6 +121,20 @@ fn a_tail_that_is_cut_off_and_an_old_vault_that_is_put_back_are_seen() {
     assert!(found.iter().any(|k| k.starts_with("checkpoint_back")) && ran.code == 3, "{}", ran.stdout);
     // It does not get used to it.
     assert_eq!(kinds(&look(&sandbox, "")), found);
+    // Somebody who only looks, while a watcher has the directory or where it cannot be written, sees the same.
+    let lock = sandbox.path("watcher/.backstop/watch/lock");
+    assert!(lock.is_file());
+    let mut holder =
+        Command::new("flock").arg("-F").arg(lock).args(["sh", "-c", "echo held; exec sleep 600"]).stdout(Stdio::piped()).spawn().unwrap();
+    holder.stdout.as_mut().unwrap().read_exact(&mut [0; 5]).unwrap();
+    let ran = look(&sandbox, "");
+    assert!(kinds(&ran) == found && ran.stderr.contains("not kept"), "{}\n{}", ran.stdout, ran.stderr);
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    let text = fs::read_to_string(sandbox.path("watcher/backstop.yaml")).unwrap();
+    sandbox.write("watcher/backstop.yaml", format!("{text}\nstate: /proc/nowhere\n"));
+    let ran = look(&sandbox, "");
+    assert!(ran.stderr.contains("not kept") && ran.code == 0, "{}\n{}", ran.stdout, ran.stderr);
 }
 
 #[test]

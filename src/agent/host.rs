@@ -44,6 +44,8 @@ pub enum HostError {
 pub struct StateLock {
     dir: PathBuf,
     _lock: File,
+    /// Gone with it, where it is not a daemon's own.
+    _aside: Option<tempfile::TempDir>,
 }
 
 impl StateLock {
@@ -70,7 +72,20 @@ impl StateLock {
             }
             Err(e) => return Err(failed(&form, e)),
         }
-        Ok(Self { dir, _lock: lock })
+        Ok(Self { dir, _lock: lock, _aside: None })
+    }
+
+    /// A directory for one look only, with a copy of a file of the one that another process has, or that cannot be written.
+    pub fn aside(state: &Path, daemon: &str, file: &str) -> Result<Self, HostError> {
+        let aside = tempfile::Builder::new().prefix("backstop-").tempdir();
+        let aside = aside.map_err(|source| HostError::Io { path: std::env::temp_dir(), source })?;
+        let own = Self::take(aside.path(), daemon)?;
+        match fs::read(state.join(daemon).join(file)) {
+            Ok(bytes) => drop(own.write(file, &bytes)?),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(HostError::Io { path: state.join(daemon).join(file), source }),
+        }
+        Ok(Self { _aside: Some(aside), ..own })
     }
 
     /// A file in it.

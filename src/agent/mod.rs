@@ -45,7 +45,7 @@ const WITHOUT_LEASES: Duration = Duration::from_secs(120);
 const GRACE: Duration = Duration::from_secs(25);
 /// On the agent's own way out: runs may end by themselves for so long, then are told to stop, then are killed.
 const MAY_FINISH: Duration = Duration::from_secs(15);
-const MUST_END: Duration = Duration::from_secs(25);
+const MUST_END: Duration = Duration::from_secs(24);
 /// What other agents noted is read this often.
 const LOOK: Duration = Duration::from_secs(30);
 /// Nothing happens for longer than this without a look.

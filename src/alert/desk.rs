@@ -193,13 +193,15 @@ pub struct Desk {
     dirty: bool,
     /// When it was last asked who acts.
     asked: Option<Duration>,
+    /// What another agent that sends them kept as open, and when that was read.
+    elsewhere: (Vec<Alert>, Option<Duration>),
     vault: String,
 }
 
 impl Desk {
     /// A desk for a vault.
     pub fn new(keeper: Keeper, courier: Courier, vault: String) -> Self {
-        Self { keeper, courier, book: Book::default(), begun: false, dirty: false, asked: None, vault }
+        Self { keeper, courier, book: Book::default(), begun: false, dirty: false, asked: None, elsewhere: Default::default(), vault }
     }
 
     /// Its channels.
@@ -215,6 +217,7 @@ impl Desk {
         if !leads {
             self.book = Book::default();
             (self.begun, self.dirty) = (false, false);
+            self.look_elsewhere(steady);
             return Vec::new();
         }
         if new || !self.begun {
@@ -249,9 +252,23 @@ impl Desk {
         told
     }
 
-    /// The open alerts, the worst first, if this agent sends them.
-    pub fn open(&self) -> Option<Vec<Alert>> {
-        self.begun.then(|| self.book.open().into_iter().cloned().collect())
+    /// Reads what is open by the agent that sends the alerts; what cannot be read now stays as it was.
+    fn look_elsewhere(&mut self, steady: Duration) {
+        if self.elsewhere.1.is_none_or(|read| steady.saturating_sub(read) >= RENEW)
+            && let Ok(open) = self.keeper.open()
+        {
+            self.elsewhere = (open.unwrap_or_default(), Some(steady));
+        }
+    }
+
+    /// Whether this agent sends the alerts.
+    pub fn sends(&self) -> bool {
+        self.begun
+    }
+
+    /// The open alerts, the worst first; where another agent sends them, as that one kept them some seconds ago.
+    pub fn open(&self) -> Vec<Alert> {
+        if self.begun { self.book.open().into_iter().cloned().collect() } else { self.elsewhere.0.clone() }
     }
 
     /// When it is to be attended to again.

@@ -132,7 +132,7 @@ pub fn show(board: &Board, standing: &Standing, desk: &Shown, refused: Option<&S
     view.ticked = standing.ticked;
     view.held.clone_from(&standing.held);
     view.policy_error = refused.cloned();
-    view.alerting = desk.open.is_some();
-    view.alerts = desk.open.clone().unwrap_or_default();
+    view.alerting = desk.sends;
+    view.alerts.clone_from(&desk.open);
     view.counts.refused_alerts = desk.refused;
 }

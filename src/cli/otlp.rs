@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry::{Context as OtelContext, KeyValue};
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
-use opentelemetry_otlp::{MetricExporter, SpanExporter, WithHttpConfig};
+use opentelemetry_otlp::{MetricExporter, Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
@@ -44,6 +45,20 @@ fn is_wanted(signal: &str) -> bool {
     let none = set(&format!("OTEL_{signal}_EXPORTER")).is_some_and(|value| value == "none");
     let named = set("OTEL_EXPORTER_OTLP_ENDPOINT").or_else(|| set(&format!("OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")));
     named.is_some() && !disabled && !none
+}
+
+/// How a signal is spoken: protobuf, the standard's own choice, unless the environment says.
+fn protocol(signal: &str) -> Result<Protocol, String> {
+    let own = format!("OTEL_EXPORTER_OTLP_{signal}_PROTOCOL");
+    let (name, value) = match set(&own) {
+        Some(value) => (own, Some(value)),
+        None => ("OTEL_EXPORTER_OTLP_PROTOCOL".to_owned(), set("OTEL_EXPORTER_OTLP_PROTOCOL")),
+    };
+    match value.as_deref().map(str::trim) {
+        None | Some("http/protobuf") => Ok(Protocol::HttpBinary),
+        Some("http/json") => Ok(Protocol::HttpJson),
+        Some(other) => Err(format!("{name} is {other:?}, and only http/protobuf and http/json are spoken (port 4318 of most collectors)")),
+    }
 }
 
 fn resource() -> Resource {
@@ -117,7 +132,12 @@ impl Traces {
     pub fn begin() -> Option<Result<Self, String>> {
         is_wanted("TRACES").then(|| {
             let collector = Collector::new("TRACES")?;
-            let exporter = SpanExporter::builder().with_http().with_http_client(collector).build().map_err(|e| e.to_string())?;
+            let exporter = SpanExporter::builder()
+                .with_http()
+                .with_protocol(protocol("TRACES")?)
+                .with_http_client(collector)
+                .build()
+                .map_err(|e| e.to_string())?;
             // A size from the environment that no memory holds would end the process before it does anything.
             let sizes = BatchConfigBuilder::default().with_max_queue_size(MOST_SPANS).with_max_export_batch_size(MOST_SPANS / 4).build();
             let processor = BatchSpanProcessor::builder(exporter).with_batch_config(sizes).build();
@@ -156,12 +176,33 @@ pub fn root(command: &str) -> Span {
 
 type Shared = Arc<Mutex<HashMap<&'static str, Metric>>>;
 
-/// Sends what `/metrics` shows, again and again, if the environment names a collector.
-pub fn send_metrics(board: Board) -> Result<(), String> {
-    if !is_wanted("METRICS") {
-        return Ok(());
+/// The numbers of a daemon on their way to a collector.
+pub struct Numbers(Option<Sender<Sender<()>>>);
+
+impl Numbers {
+    /// To nowhere.
+    pub fn none() -> Self {
+        Self(None)
     }
-    let exporter = MetricExporter::builder().with_http().with_http_client(Collector::new("METRICS")?).build().map_err(|e| e.to_string())?;
+
+    /// Sends for the last time; the answer comes when that is done, or nobody waits for it.
+    pub fn end(&self) -> Receiver<()> {
+        let (done, ended) = channel();
+        if let Some(orders) = &self.0 {
+            let _ = orders.send(done);
+        }
+        ended
+    }
+}
+
+/// Sends what `/metrics` shows, again and again, if the environment names a collector.
+pub fn send_metrics(board: Board) -> Result<Numbers, String> {
+    if !is_wanted("METRICS") {
+        return Ok(Numbers::none());
+    }
+    let (protocol, collector) = (protocol("METRICS")?, Collector::new("METRICS")?);
+    let exporter = MetricExporter::builder().with_http().with_protocol(protocol).with_http_client(collector).build();
+    let exporter = exporter.map_err(|e| e.to_string())?;
     let every = std::env::var("OTEL_METRIC_EXPORT_INTERVAL").ok().and_then(|ms| ms.parse().ok()).map_or(EVERY, Duration::from_millis);
     // Sent when what is sent was renewed, not by the reader's own clock.
     let reader = PeriodicReader::builder(exporter).with_interval(Duration::from_secs(365 * 86_400)).build();
@@ -169,9 +210,14 @@ pub fn send_metrics(board: Board) -> Result<(), String> {
     let meter = provider.meter("backstop");
     let shared: Shared = Arc::default();
     let mut known: Vec<&'static str> = Vec::new();
+    let (orders, ordered) = channel::<Sender<()>>();
     let work = move || {
         loop {
-            std::thread::sleep(every.max(Duration::from_millis(100)));
+            let last = match ordered.recv_timeout(every.max(Duration::from_millis(100))) {
+                Ok(done) => Some(done),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             let Ok(now) = board.read().map(|view| metrics(&view, Timestamp::now())) else { return };
             for metric in now.iter().filter(|m| !known.contains(&m.name)).cloned().collect::<Vec<_>>() {
                 known.push(metric.name);
@@ -182,9 +228,14 @@ pub fn send_metrics(board: Board) -> Result<(), String> {
             }
             // Told by the collector's client where it fails.
             let _ = provider.force_flush();
+            if let Some(done) = last {
+                let _ = done.send(());
+                return;
+            }
         }
     };
-    std::thread::Builder::new().name("otlp".into()).spawn(work).map(drop).map_err(|e| e.to_string())
+    std::thread::Builder::new().name("otlp".into()).spawn(work).map_err(|e| e.to_string())?;
+    Ok(Numbers(Some(orders)))
 }
 
 /// Tells at each look what the metric of that name is now: what is gone is not told again.

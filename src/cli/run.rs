@@ -14,6 +14,7 @@ use tracing::{debug, error, info, warn};
 use super::channels::{address, channels};
 use super::context::Context;
 use super::exit::{CliError, Exit};
+use super::otlp::Numbers;
 use super::scheduler::{Order, Shown, Standing, ToDesk, run_agent, run_desk};
 use super::{daemon, otlp, status, store};
 use crate::agent::{Agent, Happening, Means, Processes, Reader, Settings, StateLock, VaultHead, Work, jobs};
@@ -34,7 +35,9 @@ const STATUS: Duration = Duration::from_secs(300);
 /// An agent that did not look around for so long stands still: its store may be tried for minutes, not for longer.
 const STILL: SignedDuration = SignedDuration::from_mins(10);
 /// After so long it ends, whatever still runs: the kernel ends what it started.
-const LONGEST_END: Duration = Duration::from_secs(27);
+const LONGEST_END: Duration = Duration::from_secs(25);
+/// Then, what is still to be delivered or kept may take so long; the last spans take two seconds more.
+const PARTING: Duration = Duration::from_secs(3);
 /// The wheel turns at least so often.
 const TURN: Duration = Duration::from_secs(20);
 
@@ -90,10 +93,11 @@ pub fn run(context: &Context, args: &RunArgs) -> Result<Exit, CliError> {
         serve(listener, daemon.board.clone()).map_err(failed)?;
         info!("the status page is at http://{address}/");
     }
-    if let Err(why) = otlp::send_metrics(daemon.board.clone()) {
+    let numbers = otlp::send_metrics(daemon.board.clone()).unwrap_or_else(|why| {
         warn!("no metrics are sent: {why}");
-    }
-    daemon.turn()
+        Numbers::none()
+    });
+    daemon.turn(&numbers)
 }
 
 /// A key that is missing, or is no signer of the vault, is told at once and not by every run.
@@ -226,7 +230,7 @@ impl<'c> Daemon<'c> {
         Ok(daemon)
     }
 
-    fn turn(&mut self) -> Result<Exit, CliError> {
+    fn turn(&mut self, numbers: &Numbers) -> Result<Exit, CliError> {
         let watchdog = sd_notify::watchdog_enabled();
         notify(&[NotifyState::Ready]);
         let mut stopping: Option<Duration> = None;
@@ -252,8 +256,10 @@ impl<'c> Daemon<'c> {
         }
         let (done, closed) = channel();
         let _ = self.to_desk.send(ToDesk::Close(done));
-        // What was not delivered is kept; a store that does not answer is not waited for.
-        let _ = closed.recv_timeout(Duration::from_secs(4));
+        let (sent, until) = (numbers.end(), SystemClock.monotonic() + PARTING);
+        // What was not delivered is kept; a store or a collector that does not answer is not waited for.
+        let _ = closed.recv_timeout(PARTING);
+        let _ = sent.recv_timeout(until.saturating_sub(SystemClock.monotonic()));
         info!("the agent has stopped");
         Ok(Exit::Done)
     }

@@ -101,8 +101,10 @@ pub enum ToDesk {
 /// What the desk shows.
 #[derive(Default)]
 pub struct Shown {
-    /// The open alerts, if this agent sends them.
-    pub open: Option<Vec<Alert>>,
+    /// The open alerts.
+    pub open: Vec<Alert>,
+    /// Whether this agent sends them.
+    pub sends: bool,
     /// How often a channel did not take one.
     pub refused: u64,
 }
@@ -126,11 +128,11 @@ pub fn run_desk(
             if let Some((conditions, certain)) = &conditions {
                 let failures = desk.attend(now, steady, conditions, *certain);
                 failures.iter().for_each(|failure| refused(failure));
-                let open = desk.open();
+                let (open, sends) = (desk.open(), desk.sends());
                 let news = shared.lock().is_ok_and(|mut shown| {
                     shown.refused += u64::try_from(failures.len()).unwrap_or(0);
-                    let news = shown.open != open;
-                    shown.open = open;
+                    let news = (&shown.open, shown.sends) != (&open, sends);
+                    (shown.open, shown.sends) = (open, sends);
                     news
                 });
                 if news {
@@ -143,7 +145,7 @@ pub fn run_desk(
                 Ok(ToDesk::Wrong(now, certain)) => conditions = Some((now, certain)),
                 Ok(ToDesk::Channels(channels, unusable)) => desk.courier().reload(channels, unusable),
                 Ok(ToDesk::Close(done)) => {
-                    desk.close(Duration::from_secs(3));
+                    desk.close(Duration::from_secs(2));
                     let _ = done.send(());
                     return;
                 }

@@ -45,7 +45,16 @@ impl WatchArgs {
 
 pub fn run(context: &Context, args: &WatchArgs) -> Result<Exit, CliError> {
     let policy = context.policy()?;
-    let state = StateLock::take(&Context::state_dir(&policy), "watch")?;
+    let dir = Context::state_dir(&policy);
+    let state = match StateLock::take(&dir, "watch") {
+        // Somebody who only looks is in nobody's way, and needs no right to write.
+        Err(why @ (HostError::Busy { .. } | HostError::Io { .. })) if args.once => {
+            let why = CliError::from(why).causes.join(": ");
+            context.output.warn(format!("what is seen now is held to what was seen before, but not kept: {why}"));
+            StateLock::aside(&dir, "watch", KEPT)?
+        }
+        state => state?,
+    };
     let (wake, plain_wakes) = channel();
     let copy = state.write("policy.yaml", &policy.bytes)?;
     let program = super::run::program()?;

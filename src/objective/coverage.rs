@@ -1,6 +1,6 @@
 //! The share of stored bytes that was restored and checked, from attestations alone.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -157,17 +157,4 @@ impl std::ops::AddAssign for Coverage {
         self.stored_bytes += other.stored_bytes;
         self.covered_bytes += other.covered_bytes;
     }
-}
-
-/// The coverage of some objects; what was disposed of is no part of it.
-pub fn coverage<'a>(objects: impl IntoIterator<Item = DataObject<'a>>, tests: &Tests) -> Coverage {
-    let (mut out, mut seen) = (Coverage::default(), HashSet::new());
-    for object in objects {
-        if !seen.insert(object.object.name.as_str()) {
-            continue;
-        }
-        out.stored_bytes += object.object.size;
-        out.covered_bytes += tests.covered(&object).map_or(0, |_| object.object.size);
-    }
-    out
 }

@@ -7,7 +7,7 @@ use super::Point;
 use crate::store::Sha256;
 use crate::vault::attestation::{ExportDetails, Kind, ObjectRef, Outcome, RestoreTestDetails, SnapshotDetails};
 use crate::vault::names::{ChainName, RunId, period_folder};
-use crate::vault::{Attested, ChainView, Numeral};
+use crate::vault::{Attested, ChainLink, ChainView};
 
 /// One number of a chain.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -100,10 +100,10 @@ pub(super) fn beginning(sha256: &Sha256) -> u64 {
 
 impl Entry {
     /// Of what stands at a number; `disposed` says which objects are no more.
-    pub fn of(numeral: &Numeral, disposed: impl Fn(&ObjectRef) -> bool) -> Self {
-        match numeral {
-            Numeral::Attested(attested) => Self::attested(attested, disposed),
-            Numeral::Void(void) => Self { sequence: void.sequence, finished: Timestamp::UNIX_EPOCH, salvaged: false, what: What::Void },
+    pub fn of(link: &ChainLink, disposed: impl Fn(&ObjectRef) -> bool) -> Self {
+        match link {
+            ChainLink::Attested(attested) => Self::attested(attested, disposed),
+            ChainLink::Void(void) => Self { sequence: void.sequence, finished: Timestamp::UNIX_EPOCH, salvaged: false, what: What::Void },
         }
     }
 

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::{Entry, What};
 use crate::store::{Sha256, StoreError, replace, side_by_side};
 use crate::vault::names::ChainName;
-use crate::vault::{Attested, Ledger, Numeral, UNREADABLE};
+use crate::vault::{Attested, ChainLink, Ledger, UNREADABLE};
 
 /// The form of the files.
 const FORM: u32 = 1;
@@ -141,13 +141,13 @@ impl<'l> Survey<'l> {
         if !self.quick {
             let mut entries = Vec::new();
             let mut unread = None;
-            self.ledger.chain_each(chain, |numeral| {
-                if let Numeral::Void(void) = &numeral
+            self.ledger.chain_each(chain, |link| {
+                if let ChainLink::Void(void) = &link
                     && void.reason.code == UNREADABLE
                 {
                     unread = Some(format!("{} {}", void.name, void.reason.message));
                 }
-                entries.push(Entry::of(&numeral, disposed));
+                entries.push(Entry::of(&link, disposed));
             })?;
             entries.reverse();
             // It may be read the next time.
@@ -172,7 +172,7 @@ impl<'l> Survey<'l> {
         let head = entries.last().map_or(0, |e| e.sequence);
         // What was wrong may have been mended.
         for sequence in flawed_numbers(&entries) {
-            if matches!(self.ledger.number(chain, sequence)?, Some(Numeral::Attested(_))) {
+            if matches!(self.ledger.number(chain, sequence)?, Some(ChainLink::Attested(_))) {
                 return Err(unusable(&format!("number {sequence} is there again")));
             }
         }

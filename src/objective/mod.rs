@@ -16,7 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 pub use availability::{Availability, Held, availability, by_day};
-pub use coverage::{COVERAGE_PERIOD, Coverage, DataObject, Tests, coverage, data_objects, tested_heads};
+pub use coverage::{COVERAGE_PERIOD, Coverage, DataObject, Tests, data_objects, tested_heads};
 pub use entry::{Entry, Run, What, points};
 pub use estimate::{Estimate, Measurement, class_of, estimate, keep_measurement, measured_by_tests, measured_here};
 pub use index::{Survey, SurveyError};

@@ -37,4 +37,4 @@ pub use ledger::{Attested, BundleError, ChainView, Ledger, LedgerError, Void, re
 pub use measure::Written;
 pub use rotation::RotationError;
 pub use trust::{Anchor, Trust, TrustError, UNREADABLE, VoidReason};
-pub use walk::Numeral;
+pub use walk::ChainLink;

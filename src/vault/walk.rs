@@ -18,7 +18,7 @@ const DOWN: u64 = 64;
 
 /// What stands at a number.
 #[derive(Debug, Clone)]
-pub enum Numeral {
+pub enum ChainLink {
     /// A valid attestation.
     Attested(Box<Attested>),
     /// Something else.
@@ -51,19 +51,19 @@ impl Ledger {
     }
 
     /// Reads a whole chain from its head down and keeps nothing of it but what `take` does.
-    pub fn chain_each(&self, chain: &ChainName, mut take: impl FnMut(Numeral)) -> Result<(), StoreError> {
+    pub fn chain_each(&self, chain: &ChainName, mut take: impl FnMut(ChainLink)) -> Result<(), StoreError> {
         if *chain == ChainName::vault() {
             let view = self.vault_chain_now()?;
-            view.attested.into_iter().rev().for_each(|a| take(Numeral::Attested(Box::new(a))));
-            view.voids.into_iter().rev().for_each(|v| take(Numeral::Void(v)));
+            view.attested.into_iter().rev().for_each(|a| take(ChainLink::Attested(Box::new(a))));
+            view.voids.into_iter().rev().for_each(|v| take(ChainLink::Void(v)));
             return Ok(());
         }
         let mut reader = ChainReader::list(self.store().as_ref(), chain)?;
         // Where an envelope costs a request, bundles save most of them; from a disk it is better read itself.
         let proved = if self.store().parallelism() > 1 { u64::MAX } else { 0 };
         let bundles = Bundles::Passing(OnceCell::new());
-        self.read_down(chain, &mut reader, proved, &bundles, &mut |numeral| {
-            take(numeral);
+        self.read_down(chain, &mut reader, proved, &bundles, &mut |link| {
+            take(link);
             ControlFlow::Continue(())
         })
         .map(drop)
@@ -75,10 +75,10 @@ impl Ledger {
         }
         let mut reader = ChainReader::list(self.store().as_ref(), chain)?;
         let mut view = ChainView { strays: std::mem::take(&mut reader.strays), ..ChainView::default() };
-        let whole = self.read_down(chain, &mut reader, proved, &Bundles::Kept, &mut |numeral| {
-            match numeral {
-                Numeral::Void(void) => view.voids.push(void),
-                Numeral::Attested(attested) => {
+        let whole = self.read_down(chain, &mut reader, proved, &Bundles::Kept, &mut |link| {
+            match link {
+                ChainLink::Void(void) => view.voids.push(void),
+                ChainLink::Attested(attested) => {
                     view.attested.push(*attested);
                     if view.attested.last().is_some_and(&mut enough) {
                         return ControlFlow::Break(());
@@ -102,12 +102,12 @@ impl Ledger {
         reader: &mut ChainReader,
         proved: u64,
         bundles: &Bundles,
-        take: &mut dyn FnMut(Numeral) -> ControlFlow<()>,
+        take: &mut dyn FnMut(ChainLink) -> ControlFlow<()>,
     ) -> Result<bool, StoreError> {
         let mut any = false;
-        let tell = |all: Vec<Attested>, any: &mut bool, take: &mut dyn FnMut(Numeral) -> ControlFlow<()>| {
+        let tell = |all: Vec<Attested>, any: &mut bool, take: &mut dyn FnMut(ChainLink) -> ControlFlow<()>| {
             *any |= !all.is_empty();
-            all.into_iter().try_for_each(|a| take(Numeral::Attested(Box::new(a)))).is_break()
+            all.into_iter().try_for_each(|a| take(ChainLink::Attested(Box::new(a)))).is_break()
         };
         // What is missing above and between the stored numbers may still stand in a bundle.
         let highest = reader.numbers.last().map_or(0, |n| n.sequence);
@@ -134,13 +134,13 @@ impl Ledger {
             let judged = reader.judge(self.store().as_ref(), self.trust(), at, |n| self.held(chain, n..=n, bundles).pop())?;
             let damaged = reader.damaged.take();
             if let Some(void) = damaged
-                && take(Numeral::Void(void)).is_break()
+                && take(ChainLink::Void(void)).is_break()
             {
                 return Ok(false);
             }
             let broken = match judged {
                 Ok(attested) => tell(vec![attested], &mut any, take),
-                Err(void) => take(Numeral::Void(void)).is_break(),
+                Err(void) => take(ChainLink::Void(void)).is_break(),
             };
             if broken {
                 return Ok(false);
@@ -175,10 +175,10 @@ impl Ledger {
     }
 
     /// What stands at one number, by its name: no listing is needed. What is damaged is not sought in bundles.
-    pub fn number(&self, chain: &ChainName, sequence: u64) -> Result<Option<Numeral>, StoreError> {
+    pub fn number(&self, chain: &ChainName, sequence: u64) -> Result<Option<ChainLink>, StoreError> {
         let name = chain.envelope(sequence);
         let Some(info) = self.store().head(&name)? else { return Ok(None) };
-        let void = |reason| Numeral::Void(Void { sequence, name: name.clone(), reason });
+        let void = |reason| ChainLink::Void(Void { sequence, name: name.clone(), reason });
         let unreadable = |message: String| void(VoidReason { code: UNREADABLE, message });
         let bytes = match self.store().read(&name, info.version.as_deref(), MAX_ENVELOPE) {
             Ok(bytes) => bytes,
@@ -187,7 +187,7 @@ impl Ledger {
             Err(e) => return Err(e),
         };
         Ok(Some(match self.trust().accept(&bytes, chain, sequence) {
-            Ok((statement, role)) => Numeral::Attested(Box::new(Attested {
+            Ok((statement, role)) => ChainLink::Attested(Box::new(Attested {
                 sha256: Sha256::of(&bytes),
                 version: info.version,
                 lock: info.lock,
@@ -203,7 +203,7 @@ impl Ledger {
     /// The attestation at a number, from a bundle where the store's copy is missing or damaged.
     pub fn attestation(&self, chain: &ChainName, sequence: u64) -> Result<Option<Attested>, StoreError> {
         match self.number(chain, sequence)? {
-            Some(Numeral::Attested(attested)) => Ok(Some(*attested)),
+            Some(ChainLink::Attested(attested)) => Ok(Some(*attested)),
             _ => Ok(self.held(chain, sequence..=sequence, &Bundles::Kept).pop()),
         }
     }
@@ -219,14 +219,14 @@ impl Ledger {
     }
 
     /// What stands behind a number, ascending; asked for number after number. None where it is more than `most`.
-    pub fn chain_after(&self, chain: &ChainName, sequence: u64, most: usize) -> Result<Option<Vec<Numeral>>, StoreError> {
+    pub fn chain_after(&self, chain: &ChainName, sequence: u64, most: usize) -> Result<Option<Vec<ChainLink>>, StoreError> {
         let (mut out, mut at, mut absent) = (Vec::new(), sequence, 0);
         while absent < BEYOND_A_HOLE {
             at += 1;
             match self.number(chain, at)? {
-                Some(numeral) => {
+                Some(link) => {
                     absent = 0;
-                    out.push(numeral);
+                    out.push(link);
                     if out.len() > most {
                         return Ok(None);
                     }
@@ -262,7 +262,7 @@ impl Ledger {
             if there(middle)? { low = middle } else { high = middle }
         }
         for n in (low.saturating_sub(DOWN).max(1)..=low).rev() {
-            if let Some(Numeral::Attested(attested)) = self.number(chain, n)?
+            if let Some(ChainLink::Attested(attested)) = self.number(chain, n)?
                 && counts(&attested)
             {
                 return Ok(Some(*attested));

@@ -147,7 +147,8 @@ fn daemon(m: &mut Metrics, view: &View, now: Timestamp) {
     m.gauge("alerting", "Whether this agent sends the alerts", flag(view.alerting));
     let severities = [AlertSeverity::Critical, AlertSeverity::High, AlertSeverity::Medium, AlertSeverity::Low];
     let open = severities.map(|severity| {
-        let count = view.alerts.iter().filter(|a| a.severity == severity).count();
+        // Each is counted by one agent.
+        let count = view.alerts.iter().filter(|a| view.alerting && a.severity == severity).count();
         (vec![("severity", spelled(severity).to_owned())], count as f64)
     });
     m.gauge("alerts_open", "Alerts that are open, as far as this agent sends them", open);

@@ -29,7 +29,7 @@ pub(super) fn render(view: &View, now: Timestamp) -> String {
                     @for reason in &why { p { (reason) } }
                 }
                 main {
-                    @if !view.alerts.is_empty() { (alerts(&view.alerts, now)) }
+                    @if !view.alerts.is_empty() { (alerts(&view.alerts, view.alerting, now)) }
                     @match &view.status {
                         Some(status) => {
                             (objectives(status))
@@ -109,10 +109,11 @@ fn seconds(value: Option<f64>) -> String {
     duration.map_or_else(|| "unknown".to_owned(), spoken)
 }
 
-fn alerts(alerts: &[Alert], now: Timestamp) -> Markup {
+fn alerts(alerts: &[Alert], own: bool, now: Timestamp) -> Markup {
     html! {
         section {
             h2 { "Alerts" }
+            @if !own { p { "Another agent sends them; this is how they were some seconds ago." } }
             @for alert in alerts {
                 article class=(format!("alert {}", spelled(alert.severity))) {
                     h3 { span.tag { (spelled(alert.severity)) } " " (alert.subject) ": " (alert.summary) }

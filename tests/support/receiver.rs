@@ -13,6 +13,8 @@ pub struct Received {
     pub path: String,
     pub headers: BTreeMap<String, String>,
     pub body: String,
+    /// The body as it came.
+    pub bytes: Vec<u8>,
 }
 
 impl Received {
@@ -86,11 +88,11 @@ impl Receiver {
             headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
         }
         let length = headers.get("content-length").and_then(|l| l.parse().ok()).unwrap_or(0);
-        let mut body = vec![0; length];
-        input.read_exact(&mut body).unwrap();
+        let mut bytes = vec![0; length];
+        input.read_exact(&mut bytes).unwrap();
         let status = *self.status.lock().unwrap();
-        let body = String::from_utf8(body).unwrap();
-        self.received.lock().unwrap().push(Received { method, path, headers, body });
+        let body = String::from_utf8_lossy(&bytes).into_owned();
+        self.received.lock().unwrap().push(Received { method, path, headers, body, bytes });
         if status == 0 {
             std::thread::sleep(Duration::from_secs(60));
             return;

@@ -24,11 +24,11 @@ use bench::Bench;
 use draw::{Drawn, Unit, draw, units};
 use live::compare as compare_live;
 
-use crate::objective::{Coverage, DataObject, Tests, coverage, data_objects, tested_heads};
+use crate::objective::{Coverage, DataObject, Entry, Tests, data_objects, tested_heads};
 use crate::observe::{Event, Monitor};
 use crate::restore::{RestoreError, Scratch};
 use crate::store::{Sha256, StoreError};
-use crate::vault::attestation::{CoveredRange, Kind, NotCovered, Outcome, RestoreTestDetails, SnapshotDetails, TestedRun};
+use crate::vault::attestation::{CoveredRange, Kind, NotCovered, ObjectRef, Outcome, RestoreTestDetails, SnapshotDetails, TestedRun};
 use crate::vault::keys::Identities;
 use crate::vault::names::{ChainName, RunId};
 use crate::vault::seal::SealError;
@@ -198,10 +198,9 @@ pub fn restore_test(job: &TestJob<'_>, live: &[LiveSample<'_>]) -> Result<TestRe
         chains.push((chain, view));
     }
     let mut tests = Tests::of(&tests_view.attested, started);
-    let data: Vec<Vec<DataObject<'_>>> = chains
-        .iter()
-        .map(|(chain, view)| data_objects(chain, view).filter(|o| ledger.disposal_of(&o.object.name, &o.object.sha256).is_none()).collect())
-        .collect();
+    let is_gone = |o: &ObjectRef| ledger.disposal_of(&o.name, &o.sha256).is_some();
+    let data: Vec<Vec<DataObject<'_>>> =
+        chains.iter().map(|(chain, view)| data_objects(chain, view).filter(|o| !is_gone(o.object)).collect()).collect();
     let all = chains.iter().zip(&data).map(|((chain, view), data)| units(chain, view, data, &tests)).collect();
     let drawn = draw(all, started, tests.last(), job.most);
     if drawn.is_empty() {
@@ -265,7 +264,11 @@ pub fn restore_test(job: &TestJob<'_>, live: &[LiveSample<'_>]) -> Result<TestRe
         (false, true) => Outcome::Complete,
     };
     tests.and(started, &details);
-    let coverage = coverage(data.iter().flatten().copied(), &tests);
+    let mut coverage = Coverage::default();
+    for (chain, view) in &chains {
+        let entries: Vec<Entry> = view.attested.iter().map(|a| Entry::attested(a, is_gone)).collect();
+        coverage += tests.coverage(chain, &entries);
+    }
     details.checks = record::checks(&counts);
     (details.stored_bytes, details.covered_bytes) = (coverage.stored_bytes, coverage.covered_bytes);
     details.error_code = error.as_ref().map(|e: &RestoreTestError| e.code().to_owned());
