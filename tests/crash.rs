@@ -9,7 +9,6 @@ mod witness;
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,6 +19,7 @@ use backstop::restore::{LogsJob, restore_logs};
 use backstop::source::import::{Format, Pointers};
 use backstop::store::Store;
 use support::faulty::{Fault, FaultyStore};
+use support::small::Small;
 use support::{LibraryVault, Ran, Sandbox};
 use witness::{Counting, Tree, attested, audited, differences, errors, look, puts, restored, snapshots};
 
@@ -378,34 +378,6 @@ fn init_may_be_killed_at_any_moment() {
         sandbox.json(&["verify", "--deep", "--identity", "keys/identity-2.txt"], 0);
     }
     assert!(killed >= 5, "only {killed} of {rounds} were still at work when they were killed");
-}
-
-/// A directory that runs full.
-struct Small {
-    at: PathBuf,
-}
-
-impl Small {
-    /// A file system of a size, mounted; `None` where the process may not.
-    fn mount(at: &Path, size: &str) -> Option<Self> {
-        fs::create_dir_all(at).unwrap();
-        let done = Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(at).output();
-        done.is_ok_and(|out| out.status.success()).then(|| Self { at: at.to_owned() })
-    }
-
-    fn grow(&self, size: &str) {
-        let out = Command::new("mount").args(["-o", &format!("remount,size={size}")]).arg(&self.at).output().unwrap();
-        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        support::walk(&self.at, &mut |path| {
-            let _ = backstop::store::clear_immutable(path);
-        });
-        let _ = Command::new("umount").arg(&self.at).output();
-    }
 }
 
 /// Runs with a limit on the size of each file, as a stand-in for a full disk; `None`: without one.

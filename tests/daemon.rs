@@ -11,6 +11,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use support::daemon::{Daemon, free_port, get, policy, runs};
+use support::small::Small;
 use support::{Sandbox, faketime};
 
 const DELTA: &str = "  delta: { snapshot: [tree], schedule: \"*/3 * * * * *\" }";
@@ -283,6 +284,71 @@ fn one_agent_a_state_directory_and_of_a_form_that_it_knows() {
     assert!(busy.stderr.contains("cannot listen") && busy.stderr.contains("listen: off"), "{}", busy.stderr);
     let unknown = sandbox.backstop(&["--policy", "a.yaml", "run", "--job", "detla"]);
     assert_eq!(unknown.code, 2, "{}", unknown.stderr);
+}
+
+#[test]
+fn a_disk_without_room_is_told_and_room_lets_it_go_on() {
+    let sandbox = sandbox();
+    let disk = Small::mount(&sandbox.path("state"), "400k").expect("this test mounts: run it as root");
+    let port = free_port();
+    policy(&sandbox, "a.yaml", DELTA, &agent(port, "state: state\nnotify: { file: { path: alerts.ndjson } }"));
+    let mut daemon = Daemon::start(&sandbox, "a.yaml", port, &["run"], &[]);
+    daemon.job("delta", "done", 1, 60);
+    let _ = fs::write(sandbox.path("state/fill"), vec![0; 4_000_000]);
+    let failed = daemon.job("delta", "failed", 1, 60);
+    assert!(failed["message"].as_str().unwrap().contains("free some room in the state directory"), "{failed}");
+    // Said where people look, too, and to whom it concerns: the state directory is not needed for that.
+    daemon.shows("/", "No space left");
+    let end = Instant::now() + Duration::from_secs(120);
+    while !fs::read_to_string(sandbox.path("alerts.ndjson")).unwrap_or_default().contains("job_failing") {
+        assert!(Instant::now() < end, "{:?}", daemon.log());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let done = daemon.log().iter().filter(|l| l["message"] == "done").count();
+    fs::remove_file(sandbox.path("state/fill")).unwrap();
+    daemon.job("delta", "done", done + 1, 60);
+    daemon.signal("TERM");
+    assert_eq!(daemon.end(30).0, Some(0));
+    is_whole(&sandbox, "snapshot.tree", 2);
+    // Full before it begins, it says so and does not begin.
+    let _ = fs::write(sandbox.path("state/fill"), vec![0; 4_000_000]);
+    let ran = sandbox.backstop(&["--policy", "a.yaml", "run"]);
+    assert!(ran.code == 1 && ran.stderr.contains("No space left") && ran.stderr.contains("state"), "{}", ran.stderr);
+    drop(disk);
+}
+
+#[test]
+fn agents_with_different_policies_say_so() {
+    let sandbox = sandbox();
+    let ports = [free_port(), free_port()];
+    for (name, port, rpo) in [("a", ports[0], "1h"), ("b", ports[1], "2h")] {
+        policy(&sandbox, &format!("{name}.yaml"), DELTA, &agent(port, &format!("state: .state-{name}")));
+        let text = fs::read_to_string(sandbox.path(&format!("{name}.yaml"))).unwrap();
+        sandbox.write(&format!("{name}.yaml"), text.replace("rpo: 1h", &format!("rpo: {rpo}")));
+    }
+    let mut first = Daemon::start(&sandbox, "a.yaml", ports[0], &["run"], &[]);
+    first.job("delta", "done", 1, 60);
+    first.signal("TERM");
+    assert_eq!(first.end(30).0, Some(0));
+    let mut second = Daemon::start(&sandbox, "b.yaml", ports[1], &["run"], &[]);
+    second.job("delta", "done", 1, 60);
+    let said = second.job("delta", "the agent ", 1, 5);
+    assert!(said["message"].as_str().unwrap().contains("give all agents the same"), "{said}");
+    second.shows("/api/v1/status", "policies_differ");
+    // Another order, a comment, and what belongs to one agent alone are no difference.
+    let text = fs::read_to_string(sandbox.path("b.yaml")).unwrap();
+    second.signal("TERM");
+    assert_eq!(second.end(30).0, Some(0));
+    sandbox.write("c.yaml", format!("# mine\n{}", text.replace(".state-b", ".state-c")));
+    let mut third = Daemon::start(&sandbox, "c.yaml", ports[1], &["run"], &[]);
+    third.job("delta", "done", 1, 60);
+    assert!(
+        !third.log().iter().any(|l| l["message"].as_str().unwrap_or_default().contains("give all agents the same")),
+        "{:?}",
+        third.log()
+    );
+    third.signal("TERM");
+    assert_eq!(third.end(30).0, Some(0));
 }
 
 #[test]

@@ -6,6 +6,7 @@ pub mod daemon;
 pub mod faulty;
 pub mod forge;
 pub mod receiver;
+pub mod small;
 
 use std::fs;
 use std::io::Write;
