@@ -73,32 +73,42 @@ if [ "$(cat $azurite/wanted 2> /dev/null)" != "$emulator" ]; then
 fi
 
 # ---- tests
-log=target/test-output.log
-failed=0
-waited=target/test-output-waited.log
-: > "$log"
-run() { cargo test --no-fail-fast "$@" 2>&1 | tee -a "$log" || failed=1; }
-# Those that mostly wait, for daemons and clocks, do so side by side and beside those that live through years on one
-# processor; all others take both.
-waiting=(alerts daemon leases otlp watch)
-years=(agent_year export_month restore_year seven_years watch_year)
-slow=() long=() others=()
-for file in tests/*.rs; do
-    name=$(basename "$file" .rs)
-    case " ${waiting[*]} | ${years[*]} " in
-        *" $name "*"|"*) slow+=(--test "$name") ;;
-        *"|"*" $name "*) long+=(--test "$name") ;;
-        *) others+=(--test "$name") ;;
-    esac
-done
-run --lib --bins --examples "${others[@]}"
-cargo test --no-fail-fast "${slow[@]}" -- --test-threads=8 > "$waited" 2>&1 &
+logs=target/test-logs
+rm -rf "$logs"
+mkdir -p "$logs"
+cargo test --no-run --lib --bins --examples --tests
+built=$(cargo test --no-run --lib --bins --examples --tests --message-format=json 2> /dev/null |
+    jq -r 'select(.reason == "compiler-artifact" and .profile.test) | .executable // empty')
+[ -n "$built" ] || die 'cargo names no test program'
+# Those that mostly wait, for daemons and clocks, have a lane of their own, with many threads; the others share two
+# lanes, the longest first, so that none is left to run by itself at the end.
+waiting=' alerts daemon leases otlp watch '
+longest='watch_year azure_many quickstart restore_year seven_years doctor tenant_capture crash azure_vault tenant_vault '
+one() { # executable, threads
+    local name
+    name=$(basename "${1%-*}")
+    # Each of the programs and examples has one of its own, most without any test.
+    "$1" --test-threads="$2" > "$logs/${1##*/}" 2>&1 || printf '%s\n' "$name" >> "$logs/.failed"
+    flock "$logs/.printing" sed "1s/^/\n     Tests of $name\n/" "$logs/${1##*/}"
+}
+export -f one
+export logs
+lane() { # whether those that wait
+    local executable name
+    for executable in $built; do
+        name=$(basename "${executable%-*}")
+        case "$waiting" in *" $name "*) [ "$1" = waiting ] ;; *) [ "$1" != waiting ] ;; esac || continue
+        case "$longest" in *"$name "*) printf '0 %s\n' "$executable" ;; *) printf '1 %s\n' "$executable" ;; esac
+    done | sort -s -k 1,1 | cut -d ' ' -f 2
+}
+lane waiting | xargs -r -I '{}' bash -c 'one {} 8' &
 waiter=$!
-run "${long[@]}" -- --test-threads=1
-wait "$waiter" || failed=1
+lane others | xargs -r -P 2 -I '{}' bash -c 'one {} 2'
+wait "$waiter" || true
 waiter=
-tee -a "$log" < "$waited"
-run --doc
+failed=0
+[ ! -e "$logs/.failed" ] || failed=1
+cargo test --doc 2>&1 | tee "$logs/doc" || failed=1
 
 # ---- fuzz targets, on the toolchain at hand
 seconds=${FUZZ_SECONDS:-5}
@@ -122,5 +132,6 @@ if [ "$seconds" -gt 0 ] && [ "$failed" -eq 0 ]; then
     done
 fi
 
-awk '/^test result: / { passed += $4; failed += $6 } END { printf "%d passed, %d failed\n", passed, failed }' "$log"
+[ ! -e "$logs/.failed" ] || printf 'test: failed: %s\n' "$(paste -sd ' ' "$logs/.failed")"
+cat "$logs"/* | awk '/^test result: / { passed += $4; failed += $6 } END { printf "%d passed, %d failed\n", passed, failed }'
 exit "$failed"

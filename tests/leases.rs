@@ -124,3 +124,31 @@ fn two_agents_share_a_vault_in_azure() {
     }
     assert_eq!(cloud.json(&["verify"], 0)[0]["ok"], true);
 }
+
+#[test]
+fn a_watcher_does_not_look_away_from_a_slow_store() {
+    let cloud = Cloud::new();
+    cloud.sandbox.write("tree/a.json", "{}");
+    support::daemon::policy(
+        &cloud.sandbox,
+        "watch.yaml",
+        "  never: { snapshot: [tree], schedule: \"0 0 0 1 1 *\" }",
+        "notify: { file: { path: told } }",
+    );
+    let text = std::fs::read_to_string(cloud.sandbox.path("watch.yaml")).unwrap();
+    cloud.sandbox.write("watch.yaml", text.replace("rpo: 1h", "rpo: 40s"));
+    cloud.json(&["snapshot", "tree"], 0);
+    // Each look takes long, but costs next to nothing.
+    cloud.double.configure(|options| options.latency_ms = 1000);
+    let sas = cloud.sas.lock().unwrap().clone();
+    let arguments = ["watch", "--every", "1"];
+    let mut watcher = support::daemon::Daemon::start(&cloud.sandbox, "watch.yaml", 0, &arguments, &[("VAULT_SAS", &sas)]);
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(150);
+    let told = || std::fs::read_to_string(cloud.sandbox.path("told")).unwrap_or_default();
+    while !told().contains("rpo_exceeded") {
+        assert!(std::time::Instant::now() < end, "nobody is told: {}\n{:?}", told(), watcher.log());
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    watcher.signal("TERM");
+    assert_eq!(watcher.end(30).0, Some(0));
+}

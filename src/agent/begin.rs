@@ -17,11 +17,11 @@ impl Agent {
         slot.not_before = steady.saturating_add(AGAIN);
         let token = match self.means.leases.acquire(&lease) {
             Ok(Some(token)) => {
-                slot.trouble = None;
+                (slot.trouble, slot.alone) = (None, false);
                 Some(token)
             }
             Ok(None) => {
-                slot.trouble = None;
+                (slot.trouble, slot.alone) = (None, false);
                 if let Ok(Some(record)) = note(&*self.means.leases, &name, now) {
                     slot.record = Some(record);
                 }
@@ -36,6 +36,7 @@ impl Agent {
                 if steady.saturating_sub(since) < WITHOUT_LEASES || self.means.head.founded().is_err() {
                     return;
                 }
+                slot.alone = true;
                 None
             }
         };

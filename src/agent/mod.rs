@@ -152,6 +152,8 @@ pub struct Slot {
     not_before: Duration,
     /// Since when its lease cannot be asked for.
     trouble: Option<Duration>,
+    /// For so long that it is run without.
+    alone: bool,
     /// The other agent that runs it by another policy.
     other_policy: Option<String>,
     /// Up to when everything is done, where nothing is noted.
@@ -184,7 +186,7 @@ enum Stop {
 impl Slot {
     /// What stands in the way of sharing it with other agents.
     pub fn discord(&self) -> (bool, Option<&str>) {
-        (self.trouble.is_some(), self.other_policy.as_deref())
+        (self.alone, self.other_policy.as_deref())
     }
 
     /// Whether this agent runs it now.
@@ -280,6 +282,7 @@ impl Agent {
                         run: None,
                         not_before,
                         trouble: None,
+                        alone: false,
                         other_policy: None,
                         baseline: None,
                         retired: false,

@@ -8,8 +8,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use serde_json::Value;
+use wait4::Wait4;
 
-/// No more than one part in so many of the time is spent on it; one long reading among short ones is not counted.
+/// No more than one part in so many of a processor is spent on it; one long reading among short ones is not counted, nor
+/// is waiting for a store that is slow: that is when to look.
 const SHARE: u32 = 20;
 /// Whoever reads for longer is stopped.
 const LONGEST_READING: Duration = Duration::from_secs(3 * 3600);
@@ -28,14 +30,15 @@ pub struct Reader {
     every: Duration,
     next: Option<Duration>,
     wanted: bool,
-    /// How long the last reading took.
-    took: Duration,
+    /// What the last reading took of a processor.
+    spent: Duration,
     /// What it said besides its answer, the last time.
     said: String,
 }
 
 /// What was answered, and what was said besides.
 type Answer = (Value, String);
+/// With the time of a processor that it took.
 type Reading = (Result<Answer, String>, Duration);
 
 impl Reader {
@@ -50,7 +53,7 @@ impl Reader {
             every,
             next: None,
             wanted: false,
-            took: Duration::ZERO,
+            spent: Duration::ZERO,
             said: String::new(),
         }
     }
@@ -62,7 +65,7 @@ impl Reader {
 
     /// At once, and waits for it.
     pub fn now(&self) -> Result<Value, String> {
-        read(self.command()).map(|(value, _)| value)
+        read(self.command()).0.map(|(value, _)| value)
     }
 
     fn command(&self) -> Command {
@@ -79,11 +82,11 @@ impl Reader {
     /// Begins to read where it is time to; says what was read.
     pub fn attend(&mut self, steady: Duration) -> Option<Result<Value, String>> {
         let read = self.results.1.try_recv().ok();
-        if let Some((_, took)) = &read {
+        if let Some((_, spent)) = &read {
             self.under_way = false;
             // One long reading, by which an index is made, is followed by short ones: two in a row are a habit.
-            let usual = (*took).min(self.took).saturating_mul(SHARE);
-            self.took = *took;
+            let usual = (*spent).min(self.spent).saturating_mul(SHARE);
+            self.spent = *spent;
             // What changed is seen soon, but not over and over.
             let least = if self.wanted { Duration::from_secs(5) } else { self.every };
             self.next = Some(steady.saturating_add(least.max(usual)));
@@ -110,16 +113,20 @@ impl Reader {
         let command = self.command();
         let (results, wake) = (self.results.0.clone(), self.wake.clone());
         let spawned = std::thread::Builder::new().name("reader".into()).spawn(move || {
-            let begun = std::time::Instant::now();
-            let read = read(command);
-            let _ = results.send((read, begun.elapsed()));
+            let _ = results.send(read(command));
             let _ = wake.send(());
         });
         spawned.is_ok()
     }
 }
 
-fn read(mut command: Command) -> Result<Answer, String> {
+fn read(command: Command) -> Reading {
+    let mut spent = Duration::ZERO;
+    let answer = answered(command, &mut spent);
+    (answer, spent)
+}
+
+fn answered(mut command: Command, spent: &mut Duration) -> Result<Answer, String> {
     let mut child = command.spawn().map_err(|e| e.to_string())?;
     let (Some(mut out), Some(err)) = (child.stdout.take(), child.stderr.take()) else { return Err("it has no output".into()) };
     let listen = move || {
@@ -129,10 +136,10 @@ fn read(mut command: Command) -> Result<Answer, String> {
     };
     let said = std::thread::Builder::new().spawn(listen).map_err(|e| e.to_string())?;
     let (pid, over) = (rustix::process::Pid::from_child(&child), std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false)));
-    let ended = over.clone();
+    let is_over = over.clone();
     let (end, done) = channel::<()>();
     let _ = std::thread::Builder::new().spawn(move || {
-        if done.recv_timeout(LONGEST_READING) == Err(RecvTimeoutError::Timeout) && !ended.load(Ordering::SeqCst) {
+        if done.recv_timeout(LONGEST_READING) == Err(RecvTimeoutError::Timeout) && !is_over.load(Ordering::SeqCst) {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
     });
@@ -141,7 +148,8 @@ fn read(mut command: Command) -> Result<Answer, String> {
     drop(out);
     over.store(true, Ordering::SeqCst);
     drop(end);
-    let status = child.wait().map_err(|e| e.to_string())?;
+    let ended = child.wait4().map_err(|e| e.to_string())?;
+    *spent = ended.rusage.utime + ended.rusage.stime;
     let said = said.join().unwrap_or_default();
     read.map_err(|e| e.to_string())?;
     match serde_json::from_slice(&text) {
@@ -149,7 +157,7 @@ fn read(mut command: Command) -> Result<Answer, String> {
         Err(_) => {
             let lines: Vec<String> = said.lines().map(str::to_owned).collect();
             let reason = super::runner::reason(&lines);
-            Err(if reason.is_empty() { format!("the command ended with {status}") } else { reason })
+            Err(if reason.is_empty() { format!("the command ended with {}", ended.status) } else { reason })
         }
     }
 }

@@ -12,6 +12,9 @@ use crate::path::{self, PathProblem};
 use crate::store::{HashingReader, Sha256};
 use crate::vault::manifest::Mtime;
 
+/// The kernel is asked so often where a link leads.
+const MOST_ASKED: u32 = 1000;
+
 /// The directory that a restore writes into.
 pub(super) struct Place {
     root: PathBuf,
@@ -216,8 +219,11 @@ impl Place {
     pub fn take_back_if_outside(&self, target: &Target) -> bool {
         let path = [&target.parent[..], if target.parent.is_empty() { b"" } else { b"/" }, &target.name[..]].concat();
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        let led = rustix::fs::openat2(&self.fd, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve);
-        matches!(led, Err(rustix::io::Errno::XDEV))
+        let lead = || rustix::fs::openat2(&self.fd, &path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve);
+        // Whenever anything on the machine is renamed or mounted meanwhile, the kernel cannot tell where `..` leads and
+        // asks to be asked again; where it never can, the link is not trusted.
+        let led = (0..MOST_ASKED).map(|_| lead()).find(|led| !matches!(led, Err(rustix::io::Errno::AGAIN)));
+        matches!(led, None | Some(Err(rustix::io::Errno::XDEV)))
             && self.directory(&target.parent).and_then(|dir| self.make_way(&dir, &target.name)).is_ok()
     }
 
