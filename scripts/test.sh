@@ -113,7 +113,7 @@ cargo test --doc 2>&1 | tee "$logs/doc" || failed=1
 # ---- fuzz targets, on the toolchain at hand
 seconds=${FUZZ_SECONDS:-5}
 if [ "$seconds" -gt 0 ] && [ "$failed" -eq 0 ]; then
-    cargo fuzz --version > /dev/null 2>&1 || cargo install --quiet --locked cargo-fuzz || die 'cargo-fuzz cannot be installed'
+    cargo fuzz --version > /dev/null 2>&1 || cargo install --quiet --locked --debug cargo-fuzz || die 'cargo-fuzz cannot be installed'
     # cargo-fuzz wants flags of the nightly compiler; without a sanitizer the stable one takes them, too.
     export RUSTC_BOOTSTRAP=1
     cargo fuzz build --sanitizer none
