@@ -296,6 +296,31 @@ notify:
 }
 
 #[test]
+fn what_waits_for_a_secret_is_delivered_when_it_is_there() {
+    let sandbox = Sandbox::new();
+    sandbox.init();
+    fs::remove_dir(sandbox.path("tree")).unwrap();
+    let receiver = Receiver::new();
+    let port = free_port();
+    let hook = format!("notify: {{ webhook: {{ url: \"{}\", secret_file: secret.txt }} }}", receiver.url("/hook"));
+    let more = format!("agent: {{ listen: \"127.0.0.1:{port}\", jitter: 0s }}\n{hook}");
+    policy(&sandbox, "a.yaml", "  delta: { snapshot: [tree], schedule: \"*/2 * * * * *\" }", &more);
+    let mut daemon = Daemon::start(&sandbox, "a.yaml", port, &["run"], &[]);
+    daemon.wait_for("its one channel", 30, |l| l["message"].as_str().is_some_and(|m| m.contains("alerts do not go there")));
+    // Told to nobody, it waits.
+    daemon.job("delta", "failed", 2, 90);
+    std::thread::sleep(Duration::from_secs(40));
+    sandbox.write("secret.txt", format!("whsec_{}", "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVo="));
+    sandbox.shell("chmod 600 secret.txt");
+    let told = receiver.wait("/hook", 1, 120);
+    let states: Vec<String> =
+        told.iter().flat_map(|r| r.json()["data"]["alerts"].as_array().unwrap().clone()).map(|a| a.to_string()).collect();
+    assert!(states.iter().any(|a| a.contains("job_failing") && a.contains("\"opened\"")), "{states:?}");
+    daemon.signal("TERM");
+    assert_eq!(daemon.end(30).0, Some(0));
+}
+
+#[test]
 fn a_receiver_that_hangs_is_in_nobodys_way() {
     let sandbox = Sandbox::new();
     sandbox.init();

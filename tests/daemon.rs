@@ -127,6 +127,13 @@ fn a_broken_policy_changes_nothing_and_a_good_one_is_taken() {
     sandbox.write("a.yaml", good.replace("path: ./vault", "path: ./other"));
     daemon.signal("HUP");
     daemon.wait_for("refusal", 20, |l| l["message"].as_str().is_some_and(|m| m.contains("needs a restart")));
+    // Nor is a place to listen, nor a key with which nothing could be attested.
+    sandbox.write("a.yaml", good.replace(&format!("127.0.0.1:{port}"), &format!("127.0.0.1:{}", free_port())));
+    daemon.signal("HUP");
+    daemon.wait_for("refusal", 20, |l| l["message"].as_str().is_some_and(|m| m.contains("another `listen`")));
+    sandbox.write("a.yaml", good.replace("keys/agent.key", "keys/none.key"));
+    daemon.signal("HUP");
+    daemon.wait_for("refusal", 20, |l| l["message"].as_str().is_some_and(|m| m.contains("stays in force") && m.contains("none.key")));
     sandbox.write("a.yaml", good.replace("delta:", "often:"));
     daemon.signal("HUP");
     daemon.job("often", "done", 1, 30);
@@ -315,6 +322,38 @@ fn a_disk_without_room_is_told_and_room_lets_it_go_on() {
     let ran = sandbox.backstop(&["--policy", "a.yaml", "run"]);
     assert!(ran.code == 1 && ran.stderr.contains("No space left") && ran.stderr.contains("state"), "{}", ran.stderr);
     drop(disk);
+}
+
+#[test]
+fn nothing_is_written_where_the_vault_is_not() {
+    let sandbox = sandbox();
+    let port = free_port();
+    policy(&sandbox, "a.yaml", DELTA, &agent(port, "notify: { file: { path: alerts.ndjson } }"));
+    let mut daemon = Daemon::start(&sandbox, "a.yaml", port, &["run"], &[]);
+    daemon.job("delta", "done", 2, 60);
+    // As a share that is no longer mounted: an empty directory.
+    fs::rename(sandbox.path("vault"), sandbox.path("away")).unwrap();
+    fs::create_dir(sandbox.path("vault")).unwrap();
+    let failed = daemon.job("delta", "failed", 1, 60);
+    assert!(failed["message"].as_str().unwrap().contains("holds nothing of this vault"), "{failed}");
+    let status = sandbox.backstop(&["--policy", "a.yaml", "status"]);
+    assert!(status.code == 3 && status.stdout.contains("holds nothing of this vault"), "{}{}", status.stdout, status.stderr);
+    let ran = sandbox.backstop(&["--policy", "a.yaml", "snapshot"]);
+    assert!(ran.code == 3 && ran.stderr.contains("mounted"), "{}", ran.stderr);
+    let end = Instant::now() + Duration::from_secs(60);
+    while !fs::read_to_string(sandbox.path("alerts.ndjson")).unwrap_or_default().contains("missing_attestation") {
+        assert!(Instant::now() < end, "{:?}", daemon.log());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    daemon.signal("TERM");
+    assert_eq!(daemon.end(30).0, Some(0));
+    let ran = sandbox.backstop(&["--policy", "a.yaml", "run"]);
+    assert_eq!(ran.code, 3, "{}", ran.stderr);
+    let written: Vec<_> = fs::read_dir(sandbox.path("vault")).unwrap().map(|e| e.unwrap().file_name()).filter(|n| n != ".leases").collect();
+    assert!(written.is_empty(), "{written:?}");
+    fs::remove_dir_all(sandbox.path("vault")).unwrap();
+    fs::rename(sandbox.path("away"), sandbox.path("vault")).unwrap();
+    is_whole(&sandbox, "snapshot.tree", 2);
 }
 
 #[test]

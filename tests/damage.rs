@@ -452,3 +452,80 @@ fn a_damaged_genesis_is_found_in_a_bundle_by_its_digest() {
         case.expect(&restore, 0);
     }
 }
+
+/// A sandbox with two snapshots and two imports, and no checkpoint that could hold their attestations.
+fn unbundled() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.init();
+    for n in 0..2 {
+        sandbox.write("tree/a.json", format!("{{\"n\":{n}}}"));
+        sandbox.json(&["snapshot"], 0);
+        let event = format!("{{\"id\":\"{n}\",\"createdDateTime\":\"2026-11-01T08:00:0{n}Z\"}}\n");
+        sandbox.write("event.ndjson", event);
+        sandbox.json(&["import", "log", "event.ndjson"], 0);
+    }
+    sandbox
+}
+
+const IDENTITY: [&str; 2] = ["--identity", "keys/identity-1.txt"];
+
+#[test]
+fn what_a_lost_attestation_sealed_is_told_by_every_restore() {
+    let sandbox = unbundled();
+    let first = sandbox.objects().into_iter().filter(|o| o.starts_with("attestations/export.log/")).min().unwrap();
+    let window = ["--from", "2026-10-01", "--to", "2026-12-01"];
+    let restore = |to: &str, code| sandbox.json(&[&["restore", "logs", "log", "--out", to], &window[..], &IDENTITY[..]].concat(), code);
+    assert_eq!(restore("before.ndjson", 0)[0]["failed"].as_array().unwrap().len(), 0);
+    sandbox.remove(&format!("vault/{first}"));
+    let told = restore("after.ndjson", 3).remove(0);
+    assert!(told["failed"].to_string().contains(&first) && told["events"] == 1, "{told}");
+
+    // The newest snapshot's attestation is damaged, and the one before it is not restored without a word.
+    sandbox.tamper(&last_of(&sandbox, "snapshot.tree"), |bytes| bytes[40] ^= 1);
+    let older = sandbox.backstop(&[&["restore", "files", "tree", "--to", "older"], &IDENTITY[..]].concat());
+    assert!(older.code == 0 && older.stderr.contains("newer than snapshot.tree/1"), "{}{}", older.stdout, older.stderr);
+    assert!(fs::read_to_string(sandbox.path("older/a.json")).unwrap().contains('0'));
+}
+
+fn last_of(sandbox: &Sandbox, chain: &str) -> String {
+    let all = sandbox.objects().into_iter().filter(|o| o.starts_with(&format!("attestations/{chain}/")));
+    format!("vault/{}", all.max().unwrap())
+}
+
+#[test]
+fn what_a_deep_audit_cannot_open_is_told_by_it() {
+    let sandbox = unbundled();
+    let kept = sandbox.json(&["checkpoint"], 0).remove(0);
+    sandbox.write("kept.json", kept.to_string());
+    let objects = sandbox.objects();
+    let deep = [&["verify", "--deep", "--since", "kept.json"], &IDENTITY[..]].concat();
+    assert_eq!(sandbox.json(&deep, 0)[0]["ok"], true);
+    // What was seen before is not hashed again, but it is opened.
+    for part in ["manifest", "audit-logs/log/"] {
+        let object = objects.iter().find(|o| o.contains(part)).unwrap_or_else(|| panic!("{part} in {objects:?}"));
+        let copy = format!("copy-of-{}", part.replace('/', "-"));
+        sandbox.copy(&format!("vault/{object}"), &copy);
+        sandbox.tamper(&format!("vault/{object}"), |bytes| bytes[40] ^= 1);
+        let told = sandbox.json(&deep, 3).remove(0);
+        let findings = told["findings"].as_array().unwrap();
+        assert!(findings.iter().any(|f| f["kind"] == "unreadable_object" && f["object"] == object.as_str()), "{told}");
+        fs::write(sandbox.path(&format!("vault/{object}")), fs::read(sandbox.path(&copy)).unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn an_attestation_whose_lock_is_gone_is_told() {
+    let sandbox = unbundled();
+    assert_eq!(sandbox.json(&["verify"], 0)[0]["ok"], true);
+    let envelope = last_of(&sandbox, "snapshot.tree");
+    let (folder, name) = envelope.rsplit_once('/').unwrap();
+    sandbox.tamper(&format!("{folder}/.{name}.lock"), |bytes| {
+        let mut lock: Value = serde_json::from_slice(bytes).unwrap();
+        lock["mode"] = "none".into();
+        lock["until"] = Value::Null;
+        *bytes = lock.to_string().into_bytes();
+    });
+    let told = sandbox.json(&["verify"], 3).remove(0);
+    let findings = told["findings"].as_array().unwrap();
+    assert!(findings.iter().any(|f| f["kind"] == "short_lock" && format!("vault/{}", f["object"].as_str().unwrap()) == envelope), "{told}");
+}

@@ -138,6 +138,39 @@ fn a_tail_that_is_cut_off_and_an_old_vault_that_is_put_back_are_seen() {
 }
 
 #[test]
+fn another_vault_in_its_place_is_tampering_and_nothing_is_trusted_without_a_genesis() {
+    let (sandbox, other) = (watched(""), watched(""));
+    sees(&sandbox, "", 0, &[]);
+    fs::rename(sandbox.path("vault"), sandbox.path("own")).unwrap();
+    let copied = sandbox.shell(&format!("cp -a '{}' vault", other.path("vault").display()));
+    assert_eq!(copied.code, 0, "{}", copied.stderr);
+    let ran = look(&sandbox, "");
+    assert!(ran.code == 3 && kinds(&ran).iter().all(|k| k.starts_with("checkpoint_back")), "{}{}", ran.stdout, ran.stderr);
+    assert!(ran.json().iter().all(|l| l["severity"] == "critical"), "{}", ran.stdout);
+    let text = fs::read_to_string(sandbox.path("watcher/backstop.yaml")).unwrap();
+    sandbox.write("watcher/backstop.yaml", text.replace("  genesis_file:", "  # genesis_file:"));
+    let ran = look(&sandbox, "");
+    assert!(ran.code == 2 && ran.stderr.contains("genesis"), "{}{}", ran.stdout, ran.stderr);
+    // A copy that is damaged is named, and not the vault blamed.
+    sandbox.write("watcher/backstop.yaml", text);
+    sandbox.write("watcher/keys/genesis.json", "garbage");
+    let ran = look(&sandbox, "");
+    assert!(ran.code != 3 && ran.stderr.contains("keys/genesis.json is no genesis"), "{}{}", ran.stdout, ran.stderr);
+}
+
+#[test]
+fn a_damaged_memory_is_put_aside_and_the_vault_audited() {
+    let sandbox = watched("");
+    sees(&sandbox, "", 0, &[]);
+    sandbox.write("watcher/.backstop/watch/kept.json", "");
+    let ran = look(&sandbox, "");
+    assert!(ran.code == 0 && ran.stderr.contains("kept.json.damaged"), "{}{}", ran.stdout, ran.stderr);
+    sees(&sandbox, "", 0, &[]);
+    sandbox.remove("vault/attestations/snapshot.tree/0000000002.json");
+    assert_eq!(look(&sandbox, "").code, 3);
+}
+
+#[test]
 fn a_vault_that_cannot_be_read_is_no_good_news() {
     let sandbox = watched("");
     fs::rename(sandbox.path("vault"), sandbox.path("away")).unwrap();

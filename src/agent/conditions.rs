@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::{Slot, State};
+use super::{Slot, State, Unread};
 use crate::alert::Condition;
 
 /// One failure is nothing: it is tried again.
@@ -83,6 +83,12 @@ pub fn of_quiet(
         })
     })
     .collect()
+}
+
+/// What it means that the vault cannot be read: it does not answer, or something else stands in its place.
+pub fn of_unread(subject: &str, unread: &Unread) -> Condition {
+    let kind = if unread.damage { "checkpoint_back" } else { "vault_unreadable" };
+    Condition { kind: kind.into(), subject: subject.into(), summary: unread.why.clone() }
 }
 
 /// What is wrong by `backstop verify --json`: of each kind and chain one, with how often it was found.

@@ -75,17 +75,17 @@ impl StateLock {
         Ok(Self { dir, _lock: lock, _aside: None })
     }
 
-    /// A directory for one look only, with a copy of a file of the one that another process has, or that cannot be written.
-    pub fn aside(state: &Path, daemon: &str, file: &str) -> Result<Self, HostError> {
+    /// A directory for one look only, with a copy of a file of the one that another process has, or that cannot be written;
+    /// says whether there was such a file that may be read.
+    pub fn aside(state: &Path, daemon: &str, file: &str) -> Result<(Self, bool), HostError> {
         let aside = tempfile::Builder::new().prefix("backstop-").tempdir();
         let aside = aside.map_err(|source| HostError::Io { path: std::env::temp_dir(), source })?;
         let own = Self::take(aside.path(), daemon)?;
-        match fs::read(state.join(daemon).join(file)) {
-            Ok(bytes) => drop(own.write(file, &bytes)?),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(source) => return Err(HostError::Io { path: state.join(daemon).join(file), source }),
+        let found = fs::read(state.join(daemon).join(file)).ok();
+        if let Some(bytes) = &found {
+            own.write(file, bytes)?;
         }
-        Ok(Self { _aside: Some(aside), ..own })
+        Ok((Self { _aside: Some(aside), ..own }, found.is_some()))
     }
 
     /// A file in it.

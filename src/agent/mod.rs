@@ -26,11 +26,11 @@ use crate::vault::names::ChainName;
 use begin::baseline;
 use clockwatch::ClockWatch;
 
-pub use conditions::{of_audit, of_jobs, of_quiet, of_status};
+pub use conditions::{of_audit, of_jobs, of_quiet, of_status, of_unread};
 pub use head::VaultHead;
 pub use host::{HostError, StateLock};
 pub use job::{Job, Record, State, Work, jobs};
-pub use reader::Reader;
+pub use reader::{Reader, Unread};
 pub use runner::{Ended, Order, Processes, Runner, Running, Said};
 
 /// A lease is renewed this often while its job runs.

@@ -39,7 +39,22 @@ pub struct Reader {
 /// What was answered, and what was said besides.
 type Answer = (Value, String);
 /// With the time of a processor that it took.
-type Reading = (Result<Answer, String>, Duration);
+type Reading = (Result<Answer, Unread>, Duration);
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// For people.
+    pub why: String,
+    /// The vault is damaged, or another one stands in its place: exit code 3.
+    pub damage: bool,
+}
+
+impl<T: ToString> From<T> for Unread {
+    fn from(why: T) -> Self {
+        Self { why: why.to_string(), damage: false }
+    }
+}
 
 impl Reader {
     /// By this program, so often; `wake` is told when there is an answer.
@@ -64,7 +79,7 @@ impl Reader {
     }
 
     /// At once, and waits for it.
-    pub fn now(&self) -> Result<Value, String> {
+    pub fn now(&self) -> Result<Value, Unread> {
         read(self.command()).0.map(|(value, _)| value)
     }
 
@@ -80,7 +95,7 @@ impl Reader {
     }
 
     /// Begins to read where it is time to; says what was read.
-    pub fn attend(&mut self, steady: Duration) -> Option<Result<Value, String>> {
+    pub fn attend(&mut self, steady: Duration) -> Option<Result<Value, Unread>> {
         let read = self.results.1.try_recv().ok();
         if let Some((_, spent)) = &read {
             self.under_way = false;
@@ -126,15 +141,15 @@ fn read(command: Command) -> Reading {
     (answer, spent)
 }
 
-fn answered(mut command: Command, spent: &mut Duration) -> Result<Answer, String> {
-    let mut child = command.spawn().map_err(|e| e.to_string())?;
+fn answered(mut command: Command, spent: &mut Duration) -> Result<Answer, Unread> {
+    let mut child = command.spawn()?;
     let (Some(mut out), Some(err)) = (child.stdout.take(), child.stderr.take()) else { return Err("it has no output".into()) };
     let listen = move || {
         let mut said = Vec::new();
         let _ = err.take(1 << 16).read_to_end(&mut said);
         String::from_utf8_lossy(&said).into_owned()
     };
-    let said = std::thread::Builder::new().spawn(listen).map_err(|e| e.to_string())?;
+    let said = std::thread::Builder::new().spawn(listen)?;
     let (pid, over) = (rustix::process::Pid::from_child(&child), std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false)));
     let is_over = over.clone();
     let (end, done) = channel::<()>();
@@ -148,16 +163,17 @@ fn answered(mut command: Command, spent: &mut Duration) -> Result<Answer, String
     drop(out);
     over.store(true, Ordering::SeqCst);
     drop(end);
-    let ended = child.wait4().map_err(|e| e.to_string())?;
+    let ended = child.wait4()?;
     *spent = ended.rusage.utime + ended.rusage.stime;
     let said = said.join().unwrap_or_default();
-    read.map_err(|e| e.to_string())?;
+    read?;
     match serde_json::from_slice(&text) {
         Ok(value) => Ok((value, said.trim().chars().take(LONGEST_SAID).collect())),
         Err(_) => {
             let lines: Vec<String> = said.lines().map(str::to_owned).collect();
             let reason = super::runner::reason(&lines);
-            Err(if reason.is_empty() { format!("the command ended with {}", ended.status) } else { reason })
+            let why = if reason.is_empty() { format!("the command ended with {}", ended.status) } else { reason };
+            Err(Unread { why, damage: ended.status.code() == Some(3) })
         }
     }
 }

@@ -9,9 +9,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::book::Book;
-use super::channel::Channel;
+use super::channel::{Channel, wanted};
 use super::{Condition, Message, News};
 use crate::http::Outbound;
+use crate::policy::AlertSeverity;
 
 /// A channel that fails is tried again after so long, then after twice as long, up to the last.
 const FIRST: SignedDuration = SignedDuration::from_secs(15);
@@ -44,8 +45,8 @@ impl Parcel {
 /// Delivers.
 pub struct Courier {
     channels: Vec<Arc<Channel>>,
-    /// Channels that the policy names and that cannot be used now: what waits for them waits.
-    unusable: Vec<&'static str>,
+    /// Channels that the policy names and that cannot be used now, and the least that they take: it waits for them.
+    unusable: Vec<(&'static str, AlertSeverity)>,
     /// What is being sent, and since when.
     busy: HashMap<String, Instant>,
     sender: Sender<(String, String, Result<(), String>)>,
@@ -55,28 +56,27 @@ pub struct Courier {
 
 impl Courier {
     /// Through these channels, while others that are named cannot be used; `wake` is called when one of them answered.
-    pub fn new(channels: Vec<Channel>, unusable: Vec<&'static str>, wake: Arc<dyn Fn() + Send + Sync>) -> Self {
+    pub fn new(channels: Vec<Channel>, unusable: Vec<(&'static str, AlertSeverity)>, wake: Arc<dyn Fn() + Send + Sync>) -> Self {
         let (sender, results) = channel();
         Self { channels: channels.into_iter().map(Arc::new).collect(), unusable, busy: HashMap::new(), sender, results, wake }
     }
 
     /// Other channels, from a policy that was read again; what is under way goes on.
-    pub fn reload(&mut self, channels: Vec<Channel>, unusable: Vec<&'static str>) {
+    pub fn reload(&mut self, channels: Vec<Channel>, unusable: Vec<(&'static str, AlertSeverity)>) {
         self.channels = channels.into_iter().map(Arc::new).collect();
         self.unusable = unusable;
     }
 
     /// Gives a message to every channel that wants it.
     pub fn post(&self, book: &mut Book, message: &Message) {
-        for channel in &self.channels {
-            let Some(part) = channel.wants(message) else { continue };
-            let waiting = book.outbox.iter_mut().rfind(|p| p.channel == channel.name && !self.busy.contains_key(&p.key()));
+        let usable = self.channels.iter().map(|c| (c.name, c.least));
+        for (name, least) in usable.chain(self.unusable.iter().copied()) {
+            let Some(part) = wanted(least, message) else { continue };
+            let waiting = book.outbox.iter_mut().rfind(|p| p.channel == name && !self.busy.contains_key(&p.key()));
             match waiting {
                 // What waits is told together with what is new.
                 Some(parcel) => parcel.message = merged(&parcel.message, part),
-                None => {
-                    book.outbox.push(Parcel { channel: channel.name.to_owned(), next: part.at, message: part, attempts: 0, error: None })
-                }
+                None => book.outbox.push(Parcel { channel: name.to_owned(), next: part.at, message: part, attempts: 0, error: None }),
             }
         }
     }
@@ -114,7 +114,7 @@ impl Courier {
             // An instant of the future was noted by a clock that was wrong.
             parcel.next = parcel.next.min(now.saturating_add(LAST).unwrap_or(now));
         }
-        let known = |name: &str| self.channels.iter().any(|c| c.name == name) || self.unusable.contains(&name);
+        let known = |name: &str| self.channels.iter().any(|c| c.name == name) || self.unusable.iter().any(|(n, _)| *n == name);
         book.outbox.retain(|p| known(&p.channel) && (!certain || now.duration_since(p.message.at) < STALE));
         for channel in &self.channels {
             let mut own = book.outbox.iter().filter(|p| p.channel == channel.name);
@@ -192,7 +192,6 @@ fn merged(first: &Message, second: Message) -> Message {
 mod tests {
     use super::*;
     use crate::alert::Route;
-    use crate::policy::AlertSeverity;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + seconds).unwrap()
@@ -276,7 +275,7 @@ mod tests {
         courier.post(&mut book, &message);
         settle(&mut courier, &mut book, at(0));
         // Its secret is missing after a restart; then the policy names it no more.
-        courier.reload(Vec::new(), vec!["a"]);
+        courier.reload(Vec::new(), vec![("a", AlertSeverity::Low)]);
         courier.deliver(&mut book, at(60), true);
         assert_eq!(book.outbox.len(), 1);
         courier.deliver(&mut book, at(8 * 86_400), false);

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::state::{RecordReader, RecordWriter, StateDir, StateEntry, remove};
+use super::state::{RecordReader, RecordWriter, StateDir, StateEntry, is_whole, remove};
 use crate::store::Sha256;
 use crate::vault::manifest::{Chunk, Content, Placement, SegmentRef};
 use crate::vault::names::RunId;
@@ -125,6 +125,10 @@ impl Salvage {
     }
 
     fn open(path: &Path) -> Option<Self> {
+        // What it says of a file is believed without reading the file again.
+        if !is_whole(path).unwrap_or(false) {
+            return None;
+        }
         let mut records = RecordReader::new(BufReader::with_capacity(1 << 18, File::open(path).ok()?)).ok()?;
         let header = records.next().ok()??;
         Some(Self { header, records })

@@ -137,7 +137,7 @@ impl<R: Read> RecordReader<R> {
 }
 
 /// Whether a file of records is whole.
-fn is_whole(path: &Path) -> io::Result<bool> {
+pub(super) fn is_whole(path: &Path) -> io::Result<bool> {
     let length = fs::metadata(path)?.len();
     let Some(body) = length.checked_sub(8 + 4 + 32) else { return Ok(false) };
     let mut file = BufReader::with_capacity(1 << 18, File::open(path)?);

@@ -12,8 +12,19 @@ use crate::policy::{AddressPolicy, AlertSeverity, EmailPolicy, LoadedPolicy, Sec
 /// Where PagerDuty takes events.
 const PAGERDUTY: &str = "https://events.pagerduty.com/v2/enqueue";
 
+/// A channel that the policy names and that cannot be used now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unusable {
+    /// Its name.
+    pub name: &'static str,
+    /// The least that it takes.
+    pub least: AlertSeverity,
+    /// Why.
+    pub why: String,
+}
+
 /// The channels that can be used, and why others cannot.
-pub fn channels(policy: &LoadedPolicy) -> (Vec<Channel>, Vec<(&'static str, String)>) {
+pub fn channels(policy: &LoadedPolicy) -> (Vec<Channel>, Vec<Unusable>) {
     let notify = &policy.policy.notify;
     let mut made: Vec<(&'static str, AlertSeverity, Result<Route, CliError>)> = Vec::new();
     if let Some(email) = &notify.email {
@@ -67,7 +78,7 @@ pub fn channels(policy: &LoadedPolicy) -> (Vec<Channel>, Vec<(&'static str, Stri
     for (name, least, route) in made {
         match route {
             Ok(route) => usable.push(Channel { name, least, route }),
-            Err(e) => unusable.push((name, e.causes.join(": "))),
+            Err(e) => unusable.push(Unusable { name, least, why: e.causes.join(": ") }),
         }
     }
     (usable, unusable)
@@ -125,9 +136,14 @@ fn mail(policy: &LoadedPolicy, said: &EmailPolicy, people: Option<&std::path::Pa
     Ok(Mail { host: said.host.clone(), port: said.port.unwrap_or(port), security, from: mailbox(&said.from)?, to, second, login })
 }
 
+/// What waits for channels until they can be used.
+pub fn waiting(unusable: &[Unusable]) -> Vec<(&'static str, AlertSeverity)> {
+    unusable.iter().map(|u| (u.name, u.least)).collect()
+}
+
 /// Tells on stderr which channels cannot be used.
-pub fn tell_unusable(context: &Context, unusable: &[(&'static str, String)]) {
-    for (name, why) in unusable {
+pub fn tell_unusable(context: &Context, unusable: &[Unusable]) {
+    for Unusable { name, why, .. } in unusable {
         context.output.warn(format!("alerts do not go to {name}: {why}"));
     }
 }

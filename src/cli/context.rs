@@ -11,7 +11,7 @@ use crate::policy::{LoadedPolicy, LocalVault};
 use crate::store::{LocalStore, LocalStoreOptions, Sha256, Store, SystemClock};
 use crate::vault::attestation::Agent;
 use crate::vault::keys::{Identities, Recipients, Role, Signer};
-use crate::vault::{Anchor, Ledger, Writer};
+use crate::vault::{Anchor, Ledger, Trust, Writer};
 
 /// Where the local cache is kept unless the policy says.
 const STATE_DIR: &str = ".backstop";
@@ -89,7 +89,14 @@ impl Context {
         let file = policy.and_then(|p| p.policy.vault.genesis_file.as_ref().map(|f| p.path(&f.value)));
         match file {
             Some(file) => match fs::read(&file) {
-                Ok(bytes) => Ok(Anchor::Envelope(bytes)),
+                Ok(bytes) => match Trust::from_genesis(&bytes, || None) {
+                    Ok(_) => Ok(Anchor::Envelope(bytes)),
+                    Err(e) => {
+                        let message = format!("vault.genesis_file {} is no genesis: {e}", file.display());
+                        Err(CliError::new(Exit::Usage, message)
+                            .hint("copy back the one that `init` made, or say --genesis DIGEST as it printed it"))
+                    }
+                },
                 Err(e) => {
                     let message = format!("cannot read vault.genesis_file {}: {e}", file.display());
                     Err(CliError::new(Exit::Usage, message)
@@ -174,6 +181,13 @@ impl Context {
         let policy = self.policy()?;
         let store = Self::store(&policy)?;
         let ledger = Ledger::open(store, &self.anchor(Some(&policy))?)?;
+        if !ledger.is_founded() {
+            let message =
+                format!("{} holds nothing of this vault, not even its genesis: nothing is written there", ledger.store().describe());
+            return Err(CliError::new(Exit::Damage, message).hint(
+                "is the disk or share mounted, and is it the right place? If the vault was lost, `backstop init` founds another one",
+            ));
+        }
         let p = &policy.policy;
         let key = key.map_or_else(|| policy.path(&p.signing.key_file.value), Path::to_owned);
         let signer = Signer::load(&key)?;

@@ -8,7 +8,7 @@ use tracing::{error, info, warn};
 
 use super::context::Context;
 use super::scheduler::{Shown, Standing};
-use crate::agent::{Agent, Happening, Job, Slot, State, Work, of_status};
+use crate::agent::{Agent, Happening, Job, Slot, State, Unread, Work, of_status, of_unread};
 use crate::alert::Condition;
 use crate::web::{Board, JobView};
 
@@ -72,7 +72,7 @@ fn spelled(state: State) -> String {
 }
 
 /// Takes what `backstop status` answered.
-pub fn took_status(board: &Board, conditions: &mut Vec<Condition>, read: Result<Value, String>) {
+pub fn took_status(board: &Board, conditions: &mut Vec<Condition>, read: Result<Value, Unread>) {
     match read {
         Ok(status) => {
             *conditions = of_status(&status);
@@ -81,12 +81,13 @@ pub fn took_status(board: &Board, conditions: &mut Vec<Condition>, read: Result<
                 view.status_error = None;
             }
         }
-        Err(why) => {
-            error!("the vault cannot be read: {why}");
-            conditions.retain(|c| c.kind != "vault_unreadable");
-            conditions.push(Condition { kind: "vault_unreadable".into(), subject: "vault".into(), summary: why.clone() });
+        Err(unread) => {
+            error!("the vault cannot be read: {}", unread.why);
+            let condition = of_unread("vault", &unread);
+            conditions.retain(|c| !["vault_unreadable", "checkpoint_back"].contains(&c.kind.as_str()));
+            conditions.push(condition);
             if let Ok(mut view) = board.write() {
-                view.status_error = Some(why);
+                view.status_error = Some(unread.why);
             }
         }
     }

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::channels::{channels, tell_unusable};
+use super::channels::{Unusable, channels, tell_unusable};
 use super::context::Context;
 use super::exit::{CliError, Exit};
 use super::output::{BAD, DOUBT, FAINT, GOOD, STRONG, at_second, shown};
@@ -62,7 +62,7 @@ fn test(context: &Context, args: &TestArgs) -> Result<Exit, CliError> {
     let policy = context.policy()?;
     let (usable, unusable) = channels(&policy);
     let wanted = |name: &str| args.channels.is_empty() || args.channels.iter().any(|c| c == name);
-    let known: Vec<&str> = usable.iter().map(|c| c.name).chain(unusable.iter().map(|(name, _)| *name)).collect();
+    let known: Vec<&str> = usable.iter().map(|c| c.name).chain(unusable.iter().map(|u| u.name)).collect();
     if let Some(unknown) = args.channels.iter().find(|c| !known.contains(&c.as_str())) {
         return Err(CliError::new(Exit::Usage, format!("the policy names no channel {unknown:?}")).hint(super::select::there_are(&known)));
     }
@@ -87,7 +87,7 @@ fn test(context: &Context, args: &TestArgs) -> Result<Exit, CliError> {
             }
         }
     };
-    for (name, why) in unusable.iter().filter(|(name, _)| wanted(name)) {
+    for Unusable { name, why, .. } in unusable.iter().filter(|u| wanted(u.name)) {
         tell(name, Err(why.clone()));
     }
     for channel in usable.iter().filter(|c| wanted(c.name)) {

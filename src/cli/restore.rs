@@ -147,9 +147,17 @@ fn files(context: &Context, args: &FilesArgs) -> Result<Exit, CliError> {
         (Some(at), name) => select::snapshot_at(&ledger, name.as_deref(), at)?,
         (None, run) => select::snapshot(&ledger, run.as_deref().unwrap_or("latest"))?,
     };
+    let unusable = select::unusable_after(&ledger, &attested)?;
     let predicate = attested.statement.predicate;
     if at.is_some() {
         chosen(context, &predicate);
+    }
+    if let (Some(first), Some(last)) = (unusable.first(), unusable.last()) {
+        let which = if first == last { format!("{first}") } else { format!("{first} to {last}") };
+        context.output.warn(format!(
+            "the attestation {}/{which} is missing or cannot be used: a state that is newer than {}/{} may have stood there; `backstop verify` says more",
+            predicate.chain, predicate.chain, predicate.sequence
+        ));
     }
     if args.estimate {
         return estimate_files(context, &ledger, policy.as_ref(), &predicate, &only);

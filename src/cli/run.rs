@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use sd_notify::NotifyState;
 use tracing::{debug, error, info, warn};
 
-use super::channels::{address, channels};
+use super::channels::{Unusable, address, channels, waiting};
 use super::context::Context;
 use super::exit::{CliError, Exit};
 use super::otlp::Numbers;
@@ -38,6 +38,8 @@ const STILL: SignedDuration = SignedDuration::from_mins(10);
 const LONGEST_END: Duration = Duration::from_secs(25);
 /// Then, what is still to be delivered or kept may take so long; the last spans take two seconds more.
 const PARTING: Duration = Duration::from_secs(3);
+/// Channels that could not be used are looked at again after so long.
+const CHANNELS: Duration = Duration::from_secs(15);
 /// The wheel turns at least so often.
 const TURN: Duration = Duration::from_secs(20);
 
@@ -127,19 +129,24 @@ struct Daemon<'c> {
     board: Board,
     happened: Receiver<Happening>,
     wakes: Receiver<Wake>,
-    begun: Duration,
     rpo: SignedDuration,
     refused: Option<String>,
-    unusable: Vec<(&'static str, String)>,
+    unusable: Vec<Unusable>,
+    /// When they were last looked at.
+    channels_read: Duration,
+    /// When the vault was founded.
+    founded: Option<Timestamp>,
+    args: &'c RunArgs,
     status: Vec<Condition>,
     told: (Vec<Condition>, bool),
 }
 
 impl<'c> Daemon<'c> {
-    fn new(context: &'c Context, args: &RunArgs, policy: LoadedPolicy, state: StateLock) -> Result<Self, CliError> {
+    fn new(context: &'c Context, args: &'c RunArgs, policy: LoadedPolicy, state: StateLock) -> Result<Self, CliError> {
         let opened = Context::store(&policy)?;
         let ledger = context.ledger_of(&policy, opened.clone())?;
         let vault = ledger.trust().vault().to_owned();
+        let founded = ledger.vault_chain().attested.first().map(|genesis| genesis.statement.predicate.finished);
         drop(ledger);
         let leases: Arc<dyn Leases> = store::leases(&policy)?;
         let (wake, wakes) = channel();
@@ -190,15 +197,13 @@ impl<'c> Daemon<'c> {
         };
         let standing = run_agent(agent, own, rpo, ordered, tell).map_err(failed)?;
         let (usable, unusable) = channels(&policy);
-        for (name, why) in &unusable {
-            error!(channel = name, "alerts do not go there: {why}");
-        }
+        tell_of(&unusable);
         let (to_desk, desk_orders) = channel();
         let answered = to_desk.clone();
         let answered = move || {
             let _ = answered.send(ToDesk::Wake);
         };
-        let courier = Courier::new(usable, unusable.iter().map(|(name, _)| *name).collect(), Arc::new(answered));
+        let courier = Courier::new(usable, waiting(&unusable), Arc::new(answered));
         let to_show = wake.clone();
         let shown = move || {
             let _ = to_show.send(Wake::Something);
@@ -219,10 +224,12 @@ impl<'c> Daemon<'c> {
             board: Arc::new(RwLock::new(View { agent: name, vault, since, ..View::default() })),
             happened,
             wakes,
-            begun: SystemClock.monotonic(),
             rpo,
             refused: None,
             unusable,
+            channels_read: SystemClock.monotonic(),
+            founded,
+            args,
             status: Vec::new(),
             told: (Vec::new(), false),
             policy,
@@ -269,13 +276,15 @@ impl<'c> Daemon<'c> {
         while let Ok(happening) = self.happened.try_recv() {
             self.heard(&happening);
         }
+        self.read_channels_again(steady);
         if let Some(read) = self.reader.attend(steady) {
             daemon::took_status(&self.board, &mut self.status, read);
         }
         let Ok(standing) = self.standing.lock() else { return true };
         let mut conditions = standing.conditions.clone();
-        // A vault that was founded a moment ago has nothing yet, and its first runs are still to come.
-        let young = steady.saturating_sub(self.begun) < Duration::try_from(self.rpo).unwrap_or_default();
+        // A vault that was founded a moment ago has nothing yet, and its first runs are still to come. When this agent began
+        // says nothing of that: it would call an alert over at each restart.
+        let young = self.founded.is_some_and(|at| SystemClock.now().duration_since(at) < self.rpo);
         conditions.extend(self.status.iter().filter(|c| !(young && c.kind == "no_recovery_point")).cloned());
         let mut tell = |kind: &str, subject: &str, summary: String| {
             conditions.push(Condition { kind: kind.into(), subject: subject.into(), summary });
@@ -286,7 +295,7 @@ impl<'c> Daemon<'c> {
         if let Some(refused) = &self.refused {
             tell("policy_refused", "policy", refused.clone());
         }
-        for (name, why) in &self.unusable {
+        for Unusable { name, why, .. } in &self.unusable {
             tell("channel_failing", name, why.clone());
         }
         let looked = self.board.read().is_ok_and(|view| view.status.is_some() || view.status_error.is_some());
@@ -349,6 +358,27 @@ impl<'c> Daemon<'c> {
         });
     }
 
+    fn take_channels(&mut self) {
+        let (usable, unusable) = channels(&self.policy);
+        let _ = self.to_desk.send(ToDesk::Channels(usable, waiting(&unusable)));
+        self.unusable = unusable;
+        self.channels_read = SystemClock.monotonic();
+    }
+
+    /// A secret that could not be read may be there by now: what waits for its channel must not wait for a restart.
+    fn read_channels_again(&mut self, steady: Duration) {
+        if self.unusable.is_empty() || steady.saturating_sub(self.channels_read) < CHANNELS {
+            return;
+        }
+        let before = std::mem::take(&mut self.unusable);
+        self.take_channels();
+        if self.unusable != before {
+            let usable = before.iter().filter(|b| !self.unusable.iter().any(|u| u.name == b.name));
+            usable.for_each(|u| info!(channel = u.name, "alerts go there again"));
+            tell_of(&self.unusable);
+        }
+    }
+
     /// Reads the policy again; what is wrong with it is said, and the old one stays in force.
     fn reload(&mut self) {
         if let Ok(state) = NotifyState::monotonic_usec_now() {
@@ -371,21 +401,32 @@ impl<'c> Daemon<'c> {
     fn take(&mut self, policy: LoadedPolicy) -> Result<(), CliError> {
         let place = |p: &LoadedPolicy| {
             let azure = p.policy.vault.azure.as_ref().map(|a| (a.value.endpoint(), a.value.leases()));
-            (p.policy.vault.local.as_ref().map(|l| l.path.clone()), azure, p.policy.state.as_ref().map(|s| s.value.clone()))
+            let listen = p.policy.agent.listen.as_ref().map(|l| l.value.clone());
+            (p.policy.vault.local.as_ref().map(|l| l.path.clone()), azure, p.policy.state.as_ref().map(|s| s.value.clone()), listen)
         };
         if place(&policy) != place(&self.policy) {
-            return Err(CliError::new(Exit::Usage, "it names another vault or state directory, which needs a restart"));
+            return Err(CliError::new(
+                Exit::Usage,
+                "it names another vault or state directory, or another `listen`, which needs a restart",
+            ));
         }
+        // What would only fail is no policy. A vault that cannot be asked now says nothing of it.
+        check_keys(self.context, self.args, &policy).or_else(|e| if e.exit == Exit::Usage { Err(e) } else { Ok(()) })?;
         self.state.write("policy.yaml", &policy.bytes)?;
         let settings = settings(&policy);
         self.rpo = settings.rpo;
         let _ = self.orders.send(Order::Reload(Box::new(settings), jobs(&policy)));
-        let (usable, unusable) = channels(&policy);
-        let _ = self.to_desk.send(ToDesk::Channels(usable, unusable.iter().map(|(name, _)| *name).collect()));
-        self.unusable = unusable;
         self.policy = policy;
+        self.take_channels();
+        tell_of(&self.unusable);
         self.reader.want();
         Ok(())
+    }
+}
+
+pub fn tell_of(unusable: &[Unusable]) {
+    for Unusable { name, why, .. } in unusable {
+        error!(channel = name, "alerts do not go there: {why}");
     }
 }
 
@@ -478,12 +519,16 @@ pub fn signals(wake: Sender<Wake>) -> Result<(), CliError> {
 /// Asks the agent of this machine.
 fn ask(policy: &LoadedPolicy, probe: Probe) -> Result<Exit, CliError> {
     let said = policy.policy.agent.listen.as_ref().map_or(LISTEN, |l| l.value.as_str());
+    if said.parse::<SocketAddr>().is_err() {
+        let message = format!("the policy says `listen: {said}`: the agent listens nowhere, and nobody can be asked");
+        return Err(CliError::new(Exit::Usage, message).hint("say `listen: 127.0.0.1:PORT` under `agent` in the policy"));
+    }
     let path = match probe {
         Probe::Health => "healthz",
         Probe::Ready => "readyz",
     };
     let failed = |e: String| CliError::new(Exit::Failed, format!("the agent at {said} is not well: {e}"));
-    let url = url::Url::parse(&format!("http://{said}/{path}")).map_err(|_| failed("the policy says `listen: off`".into()))?;
+    let url = url::Url::parse(&format!("http://{said}/{path}")).map_err(|e| failed(e.to_string()))?;
     Outbound::new().map_err(failed)?.get(&url).map_err(|e| failed(e.to_string()))?;
     Ok(Exit::Done)
 }

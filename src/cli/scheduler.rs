@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::daemon::job_views;
 use crate::agent::{Agent, Job, Settings, of_jobs};
 use crate::alert::{Alert, Channel, Condition, Desk};
+use crate::policy::AlertSeverity;
 use crate::store::{Clock, SystemClock};
 use crate::web::JobView;
 
@@ -93,7 +94,7 @@ pub enum ToDesk {
     /// What is wrong now, and whether that is all.
     Wrong(Vec<Condition>, bool),
     /// Other channels, and those that are named and cannot be used.
-    Channels(Vec<Channel>, Vec<&'static str>),
+    Channels(Vec<Channel>, Vec<(&'static str, AlertSeverity)>),
     /// Let what is under way end.
     Close(Sender<()>),
 }

@@ -99,6 +99,21 @@ pub fn snapshot(ledger: &Ledger, text: &str) -> Result<Attested, CliError> {
     Ok(found)
 }
 
+/// The numbers between a snapshot and the next one whose attestations cannot be used: one of them may have been nearer to
+/// what was asked for.
+pub fn unusable_after(ledger: &Ledger, snapshot: &Attested) -> Result<Vec<u64>, CliError> {
+    let own = snapshot.sequence();
+    let view = ledger.chain_until(&snapshot.statement.predicate.chain, |a| a.sequence() <= own)?;
+    let later = view.attested.iter().filter(|a| a.sequence() > own);
+    let counts = |a: &&Attested| a.statement.kind == Kind::Snapshot && a.statement.predicate.outcome != Outcome::Failed;
+    let next = later.clone().filter(counts).map(Attested::sequence).min().unwrap_or(u64::MAX);
+    // What whoever came next found unusable was never committed, or is made up for.
+    let skipped: Vec<u64> = later.flat_map(|a| a.statement.predicate.skipped.iter().copied()).collect();
+    let all = view.voids.iter().map(|v| v.sequence).chain(view.missing.iter().copied());
+    let usable = |n: &u64| view.attested.iter().any(|a| a.sequence() == *n);
+    Ok(all.filter(|n| (own + 1..next).contains(n) && !skipped.contains(n) && !usable(n)).collect())
+}
+
 /// Finds the newest recovery point of a source at or before an instant: by the instant up to which its state is known.
 /// Without a name the vault must have one source only.
 pub fn snapshot_at(ledger: &Ledger, name: Option<&str>, at: Timestamp) -> Result<Attested, CliError> {

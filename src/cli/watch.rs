@@ -9,13 +9,13 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tracing::{error, info, warn};
 
-use super::channels::channels;
+use super::channels::{channels, waiting};
 use super::context::Context;
 use super::exit::{CliError, Exit};
 use super::output::{BAD, DOUBT, GOOD, shown};
 use super::run::{Wake, forward, signals};
 use super::{daemon, status};
-use crate::agent::{HostError, Reader, StateLock, of_audit, of_quiet, of_status};
+use crate::agent::{HostError, Reader, StateLock, Unread, of_audit, of_quiet, of_status, of_unread};
 use crate::alert::{Condition, Courier, Desk, Keeper, rule_of, spelled};
 use crate::policy::{AlertSeverity, JobPolicy, LoadedPolicy, duration, next_due};
 use crate::store::{Clock, SystemClock};
@@ -45,13 +45,21 @@ impl WatchArgs {
 
 pub fn run(context: &Context, args: &WatchArgs) -> Result<Exit, CliError> {
     let policy = context.policy()?;
+    if context.global.genesis.is_none() && policy.policy.vault.genesis_file.is_none() {
+        let message = "a watcher needs what trust starts from: the policy names no vault.genesis_file";
+        return Err(
+            CliError::new(Exit::Usage, message).hint("copy genesis.json here and name it, or say --genesis DIGEST as `init` printed it")
+        );
+    }
     let dir = Context::state_dir(&policy);
     let state = match StateLock::take(&dir, "watch") {
         // Somebody who only looks is in nobody's way, and needs no right to write.
         Err(why @ (HostError::Busy { .. } | HostError::Io { .. })) if args.once => {
             let why = CliError::from(why).causes.join(": ");
-            context.output.warn(format!("what is seen now is held to what was seen before, but not kept: {why}"));
-            StateLock::aside(&dir, "watch", KEPT)?
+            let (state, found) = StateLock::aside(&dir, "watch", KEPT)?;
+            let held = if found { "held to what was seen before" } else { "held to nothing that was seen before" };
+            context.output.warn(format!("what is seen now is {held}, and not kept: {why}"));
+            state
         }
         state => state?,
     };
@@ -64,21 +72,23 @@ pub fn run(context: &Context, args: &WatchArgs) -> Result<Exit, CliError> {
     let audit = Reader::new(program, Vec::new(), every(args.audit_every), wake.clone());
     let mut watcher =
         Watcher { policy, state, arguments, status, audit, by_status: None, status_error: None, by_audit: None, audit_error: None };
-    watcher.hold_to_what_was_seen();
+    if let Some(problem) = watcher.hold_to_what_was_seen() {
+        match args.once {
+            true => context.output.warn(problem),
+            false => error!("{problem}"),
+        }
+    }
     if args.once {
         return watcher.once(context);
     }
     let (wakes_to, wakes) = channel();
     signals(wakes_to.clone())?;
     forward(plain_wakes, wakes_to, || Wake::Something);
-    let (usable, unusable) = channels(&watcher.policy);
-    for (name, why) in &unusable {
-        error!(channel = name, "alerts do not go there: {why}");
-    }
-    let names = unusable.iter().map(|(name, _)| *name).collect();
+    let (usable, mut unusable) = channels(&watcher.policy);
+    super::run::tell_of(&unusable);
     let courier = Courier::new(
         usable,
-        names,
+        waiting(&unusable),
         Arc::new(move || {
             let _ = wake.send(());
         }),
@@ -91,7 +101,12 @@ pub fn run(context: &Context, args: &WatchArgs) -> Result<Exit, CliError> {
         watcher.attend();
         let (now, steady) = (SystemClock.now(), SystemClock.monotonic());
         let mut conditions = watcher.conditions(now);
-        conditions.extend(unusable.iter().map(|(name, why)| wrong("channel_failing", name, why.clone())));
+        if !unusable.is_empty() {
+            let (usable, now) = channels(&watcher.policy);
+            desk.courier().reload(usable, waiting(&now));
+            unusable = now;
+        }
+        conditions.extend(unusable.iter().map(|u| wrong("channel_failing", u.name, u.why.clone())));
         for failure in desk.attend(now, steady, &conditions, watcher.is_certain()) {
             warn!("{failure}");
         }
@@ -108,6 +123,11 @@ pub fn run(context: &Context, args: &WatchArgs) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
+/// Whether a file is what this watcher keeps.
+fn is_kept(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<Value>(bytes).is_ok_and(|kept| kept["heads"].is_array() && kept["genesis_sha256"].is_string())
+}
+
 fn wrong(kind: &str, subject: &str, summary: String) -> Condition {
     Condition { kind: kind.into(), subject: subject.into(), summary }
 }
@@ -120,9 +140,9 @@ struct Watcher {
     audit: Reader,
     /// What was last read, and why it cannot be read since.
     by_status: Option<Value>,
-    status_error: Option<String>,
+    status_error: Option<Unread>,
     by_audit: Option<Vec<Condition>>,
-    audit_error: Option<String>,
+    audit_error: Option<Unread>,
 }
 
 impl Watcher {
@@ -133,14 +153,25 @@ impl Watcher {
     }
 
     /// The next audit compares with what this one saw: what was cut off or put back since shows.
-    fn hold_to_what_was_seen(&mut self) {
+    ///
+    /// What this watcher kept may be damaged: then it is put aside, or nothing would be audited any more, and that is said.
+    fn hold_to_what_was_seen(&mut self) -> Option<String> {
         let mut arguments = [self.arguments.clone(), vec!["verify".into()]].concat();
         let kept = self.state.path(KEPT);
+        let mut problem = None;
+        if self.state.read(KEPT).is_some_and(|bytes| !is_kept(&bytes)) {
+            let aside = self.state.path("kept.json.damaged");
+            problem = Some(match std::fs::rename(&kept, &aside) {
+                Ok(()) => format!("what this watcher saw before is damaged, and put aside as {}: it remembers anew", aside.display()),
+                Err(e) => format!("what this watcher saw before is damaged: remove {} ({e})", kept.display()),
+            });
+        }
         if kept.is_file() {
             let kept = kept.display().to_string();
             arguments.extend(["--checkpoint".into(), kept.clone(), "--since".into(), kept]);
         }
         self.audit.set_arguments(arguments);
+        problem
     }
 
     fn attend(&mut self) {
@@ -148,21 +179,21 @@ impl Watcher {
         if let Some(read) = self.status.attend(steady) {
             match read {
                 Ok(status) => (self.by_status, self.status_error) = (Some(status), None),
-                Err(why) => {
-                    error!("the vault cannot be read: {why}");
-                    self.status_error = Some(why);
+                Err(unread) => {
+                    error!("the vault cannot be read: {}", unread.why);
+                    self.status_error = Some(unread);
                 }
             }
         }
         if let Some(read) = self.audit.attend(steady) {
-            if let Err(why) = &read {
-                error!("the vault cannot be audited: {why}");
+            if let Err(unread) = &read {
+                error!("the vault cannot be audited: {}", unread.why);
             }
             self.audited(read);
         }
     }
 
-    fn audited(&mut self, read: Result<Value, String>) {
+    fn audited(&mut self, read: Result<Value, Unread>) {
         match read {
             Ok(audit) => {
                 // What is wrong now must not be what the next audit is held to, or it would not look at it again.
@@ -173,9 +204,11 @@ impl Watcher {
                 }
                 (self.by_audit, self.audit_error) = (Some(of_audit(&audit)), None);
             }
-            Err(why) => self.audit_error = Some(why),
+            Err(unread) => self.audit_error = Some(unread),
         }
-        self.hold_to_what_was_seen();
+        if let Some(problem) = self.hold_to_what_was_seen() {
+            error!("{problem}");
+        }
     }
 
     /// Whether both looks were made and could be: otherwise nothing is over.
@@ -213,14 +246,14 @@ impl Watcher {
         }
         out.extend(self.by_audit.iter().flatten().cloned());
         let errors = [("vault", &self.status_error), ("audit", &self.audit_error)];
-        out.extend(errors.iter().filter_map(|(what, error)| Some(wrong("vault_unreadable", what, (*error).clone()?))));
+        out.extend(errors.iter().filter_map(|(what, error)| Some(of_unread(what, error.as_ref()?))));
         out
     }
 
     fn once(&mut self, context: &Context) -> Result<Exit, CliError> {
         match self.status.now() {
             Ok(status) => self.by_status = Some(status),
-            Err(why) => self.status_error = Some(why),
+            Err(unread) => self.status_error = Some(unread),
         }
         let read = self.audit.now();
         self.audited(read);

@@ -138,6 +138,11 @@ fn containers(check: &AccountCheck<'_>, out: &mut Findings) -> bool {
                     days(check)
                 ),
             ),
+            Some(facts) if facts.version_level.is_none() && !facts.has_policy => out.warn(
+                "containers",
+                format!("{name}: the service does not say whether it locks"),
+                format!("az storage container show --account-name {account} --name {name} --query properties.immutableStorageWithVersioning"),
+            ),
             Some(facts) => {
                 let locks = match (facts.version_level, facts.has_policy) {
                     (Some(true), _) => "each version can carry its own lock",

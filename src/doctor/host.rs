@@ -84,21 +84,33 @@ fn signing_key(check: &HostCheck<'_>, out: &mut Findings) {
 
 /// Secrets that have no place beside an agent.
 fn secrets(check: &HostCheck<'_>, out: &mut Findings) {
-    let base = check.policy.path("");
-    let key_dir = check.policy.path(&check.policy.policy.signing.key_file.value).parent().map(Path::to_owned).unwrap_or_default();
-    let mut files: Vec<PathBuf> =
-        [base, key_dir.clone()].iter().flat_map(|dir| fs::read_dir(dir).into_iter().flatten().flatten()).map(|e| e.path()).collect();
+    // The directory that a policy lies in has no name where the policy is named without one.
+    let named = |dir: PathBuf| if dir.as_os_str().is_empty() { PathBuf::from(".") } else { dir };
+    let base = named(check.policy.path(""));
+    let key_dir = named(check.policy.path(&check.policy.policy.signing.key_file.value).parent().map(Path::to_owned).unwrap_or_default());
+    let mut files: Vec<PathBuf> = Vec::new();
+    let mut looked = true;
+    for dir in [base, key_dir.clone()] {
+        match fs::read_dir(&dir) {
+            Ok(entries) => files.extend(entries.flatten().map(|e| e.path())),
+            Err(e) => {
+                looked = false;
+                let message = format!("{} cannot be looked into for identities: {e}", dir.display());
+                out.warn("identities", message, "run doctor as somebody who may list it");
+            }
+        }
+    }
     files.extend(check.identities.iter().cloned());
     files.sort();
     files.dedup();
     let identity = |path: &PathBuf| {
         let small = fs::metadata(path).is_ok_and(|m| m.is_file() && m.len() < 1 << 16);
-        small && fs::read_to_string(path).is_ok_and(|text| text.lines().any(|line| line.starts_with("AGE-SECRET-KEY-")))
+        small && fs::read(path).is_ok_and(|text| text.split(|b| *b == b'\n').any(|line| line.starts_with(b"AGE-SECRET-KEY-")))
     };
     let found: Vec<String> = files.iter().filter(|path| identity(path)).map(|path| path.display().to_string()).collect();
-    if found.is_empty() {
+    if found.is_empty() && looked {
         out.well("identities", "no identity lies beside the policy: this machine cannot read what it backs up");
-    } else {
+    } else if !found.is_empty() {
         out.warn(
             "identities",
             format!("{} can be read here: whoever takes over this machine can read every backup", found.join(", ")),

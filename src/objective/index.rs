@@ -108,7 +108,7 @@ impl<'l> Survey<'l> {
             (true, true) => {
                 let mut chains = stamp.chains.clone();
                 // Of chains that are new, the newest checkpoint tells, and a directory at once.
-                chains.extend(ledger.checkpointed_chains());
+                chains.extend(ledger.checkpointed_chains().map_err(|e| e.to_string())?);
                 if ledger.store().parallelism() == 1 {
                     chains.extend(ledger.chains().map_err(|e| e.to_string())?);
                 }
@@ -189,7 +189,7 @@ impl<'l> Survey<'l> {
         }
         entries.extend(since);
         let head = entries.last().map_or(0, |e| e.sequence);
-        match self.ledger.checkpointed_head(chain) {
+        match self.ledger.checkpointed_head(chain)? {
             Some(seen) if seen > head => Err(unusable("a checkpoint saw it reach further")),
             _ => Ok(entries),
         }

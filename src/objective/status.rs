@@ -287,6 +287,14 @@ pub fn status(
         );
         findings.push(Finding { severity: Severity::Error, kind: "rto_out_of_reach", chain: test_chain.clone(), message });
     }
+    if ledger.vault_chain().attested.first().is_none_or(|genesis| genesis.from_bundle) {
+        let message = match ledger.is_founded() {
+            true => "its genesis is missing or damaged: `backstop verify` says more",
+            false => "the place holds nothing of this vault, not even its genesis: an empty directory, or another one",
+        };
+        let chain = ChainName::vault();
+        findings.push(Finding { severity: Severity::Error, kind: "missing_attestation", chain, message: message.into() });
+    }
     for (chain, entries) in [(test_chain, &test_entries), (drill_chain, &drill_entries)] {
         let lost = Health::of(entries).lost();
         if lost > 0 {

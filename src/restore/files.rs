@@ -474,11 +474,14 @@ impl Run<'_> {
 
     /// Takes a link away again that leads out of the target through other links.
     fn recall_link(&self, entry: &Entry) {
-        if Target::of(&entry.path).is_ok_and(|at| self.place.take_back_if_outside(&at)) {
-            self.entries.fetch_sub(1, Ordering::Relaxed);
-            let message = "it is a link that leads out of the target through other links; --outside-links makes it all the same";
-            self.fail(Failed::record(&entry.path, None, message));
-        }
+        let taken = Target::of(&entry.path).map_err(io::Error::other).and_then(|at| self.place.take_back_if_outside(&at));
+        let message = match taken {
+            Ok(false) => return,
+            Ok(true) => "it is a link that leads out of the target through other links; --outside-links makes it all the same".to_owned(),
+            Err(e) => format!("it is a link that leads out of the target through other links, and it cannot be taken away again: {e}"),
+        };
+        self.entries.fetch_sub(1, Ordering::Relaxed);
+        self.fail(Failed::record(&entry.path, None, message));
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::tree::{with_causes, wrong_identity};
 use super::{Failed, RestoreError};
@@ -21,10 +21,12 @@ use crate::vault::keys::Identities;
 use crate::vault::names::{self, ChainName, RunId};
 use crate::vault::seal::{self, MAX_PAYLOAD};
 use crate::vault::segment::Limited;
-use crate::vault::{Attested, Disposal, Ledger};
+use crate::vault::{Attested, ChainView, Disposal, Ledger};
 
 /// Memory for sorting, in bytes.
 const SORT_BUDGET: usize = 48 << 20;
+/// Events that arrive later than this are not looked for in a run whose attestation cannot be used.
+const LATE: SignedDuration = SignedDuration::from_hours(24);
 /// The longest event, in bytes.
 const MAX_EVENT: u64 = 64 << 20;
 
@@ -114,7 +116,10 @@ pub fn known_at(ledger: &Ledger, chain: &ChainName, run: &Attested) -> Result<u6
 /// Every object of a stream that a valid attestation names, up to a number of its chain, in the order in
 /// which versions count.
 pub fn log_objects(ledger: &Ledger, chain: &ChainName, as_of: Option<u64>) -> Result<Vec<LogObject>, RestoreError> {
-    let view = ledger.chain(chain)?;
+    named_in(&ledger.chain(chain)?, as_of)
+}
+
+fn named_in(view: &ChainView, as_of: Option<u64>) -> Result<Vec<LogObject>, RestoreError> {
     let until = as_of.unwrap_or(u64::MAX);
     let mut out = Vec::new();
     for attested in view.attested.iter().filter(|a| a.sequence() <= until) {
@@ -179,22 +184,48 @@ pub fn read_log_object(
 impl LogsJob<'_> {
     /// The objects that may hold events of the window.
     pub fn objects(&self) -> Result<Vec<LogObject>, RestoreError> {
+        self.of_window(&self.ledger.chain(self.chain)?)
+    }
+
+    fn of_window(&self, view: &ChainView) -> Result<Vec<LogObject>, RestoreError> {
         let overlaps = |span: &LogSpan| match (span.first, span.last) {
             (Some(first), Some(last)) => first < self.to && last >= self.from,
             _ => true,
         };
-        let mut objects = log_objects(self.ledger, self.chain, self.as_of)?;
+        let mut objects = named_in(view, self.as_of)?;
         objects.retain(|log| !(log.span.count == 0 && log.object.size == 0) && overlaps(&log.span));
         Ok(objects)
+    }
+
+    /// Attestations that are missing or void, of runs that may have sealed events of the window: nobody knows what.
+    fn unknown(&self, view: &ChainView) -> Vec<Failed> {
+        let window = |a: &Attested| a.statement.predicate.details::<ExportDetails>().ok().and_then(|d| d.window);
+        // Whoever committed after such a number, and said so, exported again what it would have held.
+        let skipped: HashSet<u64> = view.attested.iter().flat_map(|a| a.statement.predicate.skipped.iter().copied()).collect();
+        let voids = view.voids.iter().map(|v| (v.sequence, v.reason.message.as_str()));
+        let all = voids.chain(view.missing.iter().map(|n| (*n, "it is missing")));
+        // A damaged one may stand in a bundle.
+        let all = all.filter(|(n, _)| view.attested.binary_search_by_key(n, Attested::sequence).is_err());
+        let lost = all.filter(|(n, _)| !skipped.contains(n) && self.as_of.is_none_or(|until| *n <= until)).filter(|(n, _)| {
+            let before = view.attested.iter().rev().filter(|a| a.sequence() < *n).find_map(window);
+            let after = view.attested.iter().filter(|a| a.sequence() > *n).find_map(window);
+            // Late events are older than the window that found them.
+            let from = before.and_then(|w| w.to.checked_sub(LATE).ok()).unwrap_or(Timestamp::MIN);
+            self.from < after.map_or(Timestamp::MAX, |w| w.from) && self.to > from
+        });
+        let name = |n: u64| self.chain.envelope(n);
+        lost.map(|(n, why)| Failed::object(&name(n), format!("what this run sealed is not known: its attestation cannot be used: {why}")))
+            .collect()
     }
 }
 
 /// Writes the events of a window to `out`, one a line.
 pub fn restore_logs(job: &LogsJob<'_>, out: &mut dyn Write) -> Result<LogsReport, RestoreError> {
     let spill = |source| RestoreError::Write { operation: "sort in", path: job.temporary.to_owned(), source };
-    let mut report = LogsReport::default();
+    let view = job.ledger.chain(job.chain)?;
+    let mut report = LogsReport { failed: job.unknown(&view), ..LogsReport::default() };
     let mut by_id = Sorter::new(job.temporary, SORT_BUDGET);
-    for (ordinal, log) in job.objects()?.iter().enumerate() {
+    for (ordinal, log) in job.of_window(&view)?.iter().enumerate() {
         if let Some(disposal) = job.ledger.disposal_of(&log.object.name, &log.object.sha256)
             && job.ledger.store().head(&log.object.name)?.is_none()
         {

@@ -215,16 +215,23 @@ impl Place {
         Ok(())
     }
 
-    /// Removes a link that leads out of the root, by itself or through others; says whether it did.
-    pub fn take_back_if_outside(&self, target: &Target) -> bool {
+    /// Removes a link that leads out of the root, by itself or through others, or of which the kernel does not say where it
+    /// leads; says whether it did.
+    pub fn take_back_if_outside(&self, target: &Target) -> io::Result<bool> {
+        use rustix::io::Errno;
         let path = [&target.parent[..], if target.parent.is_empty() { b"" } else { b"/" }, &target.name[..]].concat();
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         let lead = || rustix::fs::openat2(&self.fd, &path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve);
-        // Whenever anything on the machine is renamed or mounted meanwhile, the kernel cannot tell where `..` leads and
-        // asks to be asked again; where it never can, the link is not trusted.
-        let led = (0..MOST_ASKED).map(|_| lead()).find(|led| !matches!(led, Err(rustix::io::Errno::AGAIN)));
-        matches!(led, None | Some(Err(rustix::io::Errno::XDEV)))
-            && self.directory(&target.parent).and_then(|dir| self.make_way(&dir, &target.name)).is_ok()
+        // Whenever anything on the machine is renamed or mounted meanwhile, the kernel asks to be asked again.
+        let led = (0..MOST_ASKED).map(|_| lead()).find(|led| !matches!(led, Err(Errno::AGAIN)));
+        match led {
+            // To something inside, or to nothing at all.
+            Some(Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG)) => Ok(false),
+            _ => {
+                let dir = self.directory(&target.parent)?;
+                self.make_way(&dir, &target.name).map(|()| true)
+            }
+        }
     }
 
     /// Gives a directory its mode and time, once all is in it.

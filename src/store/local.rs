@@ -122,6 +122,7 @@ impl LocalStore {
         })?;
         rustix::fs::flock(&handle, FlockOperation::LockExclusive).map_err(|e| failed("lock", directory, e.into()))?;
         let info = self.info(name, path)?.ok_or_else(missing)?;
+        understood(path)?;
         Ok((handle, info))
     }
 
@@ -369,6 +370,19 @@ fn measured(path: &Path) -> EnforcedBy {
 fn sidecar_path(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.lock"))
+}
+
+/// What changes a lock must understand the one that is there: it would be lost for good.
+fn understood(path: &Path) -> Result<(), StoreError> {
+    let sidecar = sidecar_path(path);
+    match fs::read(&sidecar) {
+        Ok(text) => match serde_json::from_slice::<Sidecar>(&text) {
+            Ok(_) => Ok(()),
+            Err(e) => Err(failed("understand the lock file", &sidecar, io::Error::new(io::ErrorKind::InvalidData, e))),
+        },
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(failed("read", &sidecar, e)),
+    }
 }
 
 /// A lock file that cannot be read is no lock: `verify` reports the object as unlocked.

@@ -3,7 +3,7 @@
 //! It promises that each [`Attested`] was signed by a key that was valid for it. Missing and void numbers
 //! are told, not hidden; an envelope that a bundle still holds is taken from there.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::io::BufRead;
 use std::sync::{Arc, OnceLock};
@@ -127,6 +127,8 @@ pub struct Ledger {
     store: Arc<dyn Store>,
     trust: Trust,
     vault_chain: ChainView,
+    /// Whether the store holds its genesis, or a bundle with it.
+    founded: bool,
     bundles: OnceLock<BundleMap>,
     /// How far the newest checkpoint saw each chain reach.
     heads: OnceLock<HashMap<ChainName, u64>>,
@@ -171,7 +173,14 @@ impl Ledger {
         let mut vault_chain = ChainView { strays: std::mem::take(&mut reader.strays), ..ChainView::default() };
         // A rotation that is damaged or gone may still stand in a bundle; it proves itself by its signature.
         let held = OnceCell::new();
-        let held = || held.get_or_init(|| vault_envelopes_in_bundles(store.as_ref()));
+        let failed = RefCell::new(None);
+        let read = || {
+            vault_envelopes_in_bundles(store.as_ref()).unwrap_or_else(|e| {
+                failed.replace(Some(e));
+                BTreeMap::new()
+            })
+        };
+        let held = || held.get_or_init(read);
         let salvaged = |trust: &Trust, n: u64| held().get(&n)?.iter().find_map(|e| bundled(trust, &chain, n, e)).filter(|_| n > 1);
         let mut after = 0;
         // Ascending, because a rotation decides about what follows it.
@@ -196,6 +205,10 @@ impl Ledger {
                 Err(void) => vault_chain.voids.push(void),
             }
         }
+        // A rotation that could not be looked for may have ended a key.
+        if let Some(e) = failed.take() {
+            return Err(e.into());
+        }
         if vault_chain.attested.first().map(Attested::sequence) != Some(1)
             && let Ok((statement, role)) = trust.accept(&kept.2, &chain, 1)
         {
@@ -203,7 +216,8 @@ impl Ledger {
             vault_chain.attested.insert(0, genesis);
         }
         vault_chain.missing = missing(&vault_chain);
-        Ok(Self { store, trust, vault_chain, bundles: OnceLock::new(), heads: OnceLock::new(), disposals: OnceLock::new() })
+        let founded = shown.is_some() || unless_passing(in_any_bundle(store.as_ref(), &trust.genesis()))?.flatten().is_some();
+        Ok(Self { store, trust, vault_chain, founded, bundles: OnceLock::new(), heads: OnceLock::new(), disposals: OnceLock::new() })
     }
 
     /// Where everything lies.
@@ -248,39 +262,56 @@ impl Ledger {
         Ok(names)
     }
 
+    /// Whether the place holds anything of the vault's genesis, and not the kept copy alone: an empty directory, as of a
+    /// share that is not mounted, does not, and nothing must be written there.
+    pub fn is_founded(&self) -> bool {
+        self.founded
+    }
+
     /// The names of all chains that have a folder, or had one when the newest checkpoint was made.
     pub fn known_chains(&self) -> Result<Vec<ChainName>, StoreError> {
         let mut names = self.chains()?;
-        names.extend(self.checkpointed_heads().keys().cloned());
+        names.extend(self.checkpointed_heads()?.keys().cloned());
         names.sort();
         names.dedup();
         Ok(names)
     }
 
     /// Every envelope that bundles hold.
-    pub(super) fn bundles(&self) -> &BundleMap {
-        self.bundles.get_or_init(|| self.load_bundles(None))
+    pub(super) fn bundles(&self) -> Result<&BundleMap, StoreError> {
+        if let Some(bundles) = self.bundles.get() {
+            return Ok(bundles);
+        }
+        let loaded = self.load_bundles(None)?;
+        Ok(self.bundles.get_or_init(|| loaded))
     }
 
     /// How far the newest checkpoint saw each chain reach: a tail cut off below that is seen, and not written over.
-    pub(super) fn checkpointed_heads(&self) -> &HashMap<ChainName, u64> {
-        self.heads.get_or_init(|| {
-            let Ok(mut reader) = ChainReader::list(self.store.as_ref(), &ChainName::checkpoint()) else { return HashMap::new() };
-            let newest = (0..reader.numbers.len()).rev().find_map(|at| {
-                let attested = reader.judge(self.store.as_ref(), &self.trust, at, |_| None).ok()?.ok()?;
-                attested.statement.predicate.details::<CheckpointDetails>().ok()
-            });
-            newest.into_iter().flat_map(|d| d.heads).map(|h| (h.chain, h.sequence)).collect()
-        })
+    pub(super) fn checkpointed_heads(&self) -> Result<&HashMap<ChainName, u64>, StoreError> {
+        if let Some(heads) = self.heads.get() {
+            return Ok(heads);
+        }
+        let mut heads = HashMap::new();
+        if let Some(mut reader) = unless_passing(ChainReader::list(self.store.as_ref(), &ChainName::checkpoint()))? {
+            for at in (0..reader.numbers.len()).rev() {
+                let judged = unless_passing(reader.judge(self.store.as_ref(), &self.trust, at, |_| None))?;
+                let details = judged.and_then(Result::ok).and_then(|a| a.statement.predicate.details::<CheckpointDetails>().ok());
+                if let Some(details) = details {
+                    heads = details.heads.into_iter().map(|h| (h.chain, h.sequence)).collect();
+                    break;
+                }
+            }
+        }
+        Ok(self.heads.get_or_init(|| heads))
     }
 
     /// Every envelope of every attested bundle, from the newest checkpoint down; of one chain alone, if one is named.
-    pub(super) fn load_bundles(&self, only: Option<&ChainName>) -> BundleMap {
+    pub(super) fn load_bundles(&self, only: Option<&ChainName>) -> Result<BundleMap, StoreError> {
         let mut map = BundleMap::new();
         let chain = ChainName::checkpoint();
-        let Ok(reader) = ChainReader::list(self.store.as_ref(), &chain) else { return map };
+        let Some(reader) = unless_passing(ChainReader::list(self.store.as_ref(), &chain))? else { return Ok(map) };
         for Numbered { sequence: number, version, .. } in reader.numbers.iter().rev() {
-            let stored = self.store.read(&chain.envelope(*number), version.as_deref(), MAX_ENVELOPE).unwrap_or_default();
+            let stored = unless_passing(self.store.read(&chain.envelope(*number), version.as_deref(), MAX_ENVELOPE))?.unwrap_or_default();
             let bytes = match self.trust.accept(&stored, &chain, *number) {
                 Ok(found) => Some(found),
                 Err(_) => map.get(&chain).and_then(|held| held.get(number)).and_then(|b| self.trust.accept(b, &chain, *number).ok()),
@@ -288,7 +319,7 @@ impl Ledger {
             let Some((statement, _)) = bytes else { continue };
             let Ok(Some(name)) = statement.predicate.details::<CheckpointDetails>().map(|d| d.bundle) else { continue };
             let Some(object) = statement.predicate.objects.iter().find(|o| o.name == name) else { continue };
-            let Ok(bundle) = self.store.read(&name, object.version.as_deref(), object.size) else { continue };
+            let Some(bundle) = unless_passing(self.store.read(&name, object.version.as_deref(), object.size))? else { continue };
             if Sha256::of(&bundle) != object.sha256 {
                 continue;
             }
@@ -301,7 +332,7 @@ impl Ledger {
                 }
             }
         }
-        map
+        Ok(map)
     }
 
     /// Further names under which the bytes of a digest were healed.
@@ -370,10 +401,11 @@ fn in_any_bundle(store: &dyn Store, genesis: &Sha256) -> Result<Option<Vec<u8>>,
 }
 
 /// Envelopes that claim a place on the chain `vault`, from any bundle: before anybody but genesis is trusted.
-fn vault_envelopes_in_bundles(store: &dyn Store) -> BTreeMap<u64, Vec<Vec<u8>>> {
+fn vault_envelopes_in_bundles(store: &dyn Store) -> Result<BTreeMap<u64, Vec<Vec<u8>>>, StoreError> {
     let mut out: BTreeMap<u64, Vec<Vec<u8>>> = BTreeMap::new();
-    for info in store.list(super::names::BUNDLES).unwrap_or_default() {
-        let envelopes = store.read(&info.name, info.version.as_deref(), info.size).ok().and_then(|b| read_bundle(&b).ok());
+    for info in unless_passing(store.list(super::names::BUNDLES))?.unwrap_or_default() {
+        let bundle = unless_passing(store.read(&info.name, info.version.as_deref(), info.size))?;
+        let envelopes = bundle.and_then(|b| read_bundle(&b).ok());
         for envelope in envelopes.unwrap_or_default() {
             if let Some((chain, sequence)) = claimed_place(&envelope)
                 && chain == ChainName::vault()
@@ -382,7 +414,17 @@ fn vault_envelopes_in_bundles(store: &dyn Store) -> BTreeMap<u64, Vec<Vec<u8>>> 
             }
         }
     }
-    out
+    Ok(out)
+}
+
+/// What was read, or nothing where it cannot be read at all; what fails for a while only is an error: to go on as if it
+/// were not there would mean to trust an ended key, or to write over a tail that somebody cut off.
+fn unless_passing<T>(read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(StoreError::Azure(e)) if e.passing() => Err(StoreError::Azure(e)),
+        Err(_) => Ok(None),
+    }
 }
 
 /// Missing numbers, as many as anybody reads.

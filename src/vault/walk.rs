@@ -111,27 +111,38 @@ impl Ledger {
         };
         // What is missing above and between the stored numbers may still stand in a bundle.
         let highest = reader.numbers.last().map_or(0, |n| n.sequence);
-        if self.checkpointed_heads().get(chain).is_some_and(|head| *head > highest)
-            && tell(self.held(chain, highest + 1..=u64::MAX, bundles), &mut any, take)
+        if self.checkpointed_heads()?.get(chain).is_some_and(|head| *head > highest)
+            && tell(self.held(chain, highest + 1..=u64::MAX, bundles)?, &mut any, take)
         {
             return Ok(false);
         }
         let mut above = highest.saturating_add(1);
         for at in (0..reader.numbers.len()).rev() {
             let number = reader.numbers[at].sequence;
-            if above - number > 1 && any && tell(self.held(chain, number + 1..=above - 1, bundles), &mut any, take) {
+            if above - number > 1 && any && tell(self.held(chain, number + 1..=above - 1, bundles)?, &mut any, take) {
                 return Ok(false);
             }
             above = number;
             if number <= proved
-                && let Some(attested) = self.proved_before(chain, &reader.numbers[at], bundles)
+                && let Some(attested) = self.proved_before(chain, &reader.numbers[at], bundles)?
             {
                 if tell(vec![attested], &mut any, take) {
                     return Ok(false);
                 }
                 continue;
             }
-            let judged = reader.judge(self.store().as_ref(), self.trust(), at, |n| self.held(chain, n..=n, bundles).pop())?;
+            let mut failed = None;
+            let from_bundle = |n| match self.held(chain, n..=n, bundles) {
+                Ok(mut held) => held.pop(),
+                Err(e) => {
+                    failed = Some(e);
+                    None
+                }
+            };
+            let judged = reader.judge(self.store().as_ref(), self.trust(), at, from_bundle)?;
+            if let Some(e) = failed {
+                return Err(e);
+            }
             let damaged = reader.damaged.take();
             if let Some(void) = damaged
                 && take(ChainLink::Void(void)).is_break()
@@ -146,32 +157,38 @@ impl Ledger {
                 return Ok(false);
             }
         }
-        if any && above > 1 && tell(self.held(chain, 1..=above - 1, bundles), &mut any, take) {
+        if any && above > 1 && tell(self.held(chain, 1..=above - 1, bundles)?, &mut any, take) {
             return Ok(false);
         }
         Ok(true)
     }
 
     /// The envelopes of a chain that bundles hold, by number.
-    fn held_of<'a>(&'a self, chain: &ChainName, bundles: &'a Bundles) -> Option<&'a BTreeMap<u64, Vec<u8>>> {
+    fn held_of<'a>(&'a self, chain: &ChainName, bundles: &'a Bundles) -> Result<Option<&'a BTreeMap<u64, Vec<u8>>>, StoreError> {
         match bundles {
-            Bundles::Kept => self.bundles().get(chain),
-            Bundles::Passing(own) => Some(own.get_or_init(|| self.load_bundles(Some(chain)).remove(chain).unwrap_or_default())),
+            Bundles::Kept => Ok(self.bundles()?.get(chain)),
+            Bundles::Passing(own) => {
+                if own.get().is_none() {
+                    // It is not there, so it is set.
+                    let _ = own.set(self.load_bundles(Some(chain))?.remove(chain).unwrap_or_default());
+                }
+                Ok(own.get())
+            }
         }
     }
 
     /// What bundles hold of some numbers of a chain, descending.
-    fn held(&self, chain: &ChainName, numbers: RangeInclusive<u64>, bundles: &Bundles) -> Vec<Attested> {
-        let held = self.held_of(chain, bundles).map(|envelopes| envelopes.range(numbers).rev()).into_iter().flatten();
-        held.filter_map(|(sequence, bytes)| bundled(self.trust(), chain, *sequence, bytes)).collect()
+    fn held(&self, chain: &ChainName, numbers: RangeInclusive<u64>, bundles: &Bundles) -> Result<Vec<Attested>, StoreError> {
+        let held = self.held_of(chain, bundles)?.map(|envelopes| envelopes.range(numbers).rev()).into_iter().flatten();
+        Ok(held.filter_map(|(sequence, bytes)| bundled(self.trust(), chain, *sequence, bytes)).collect())
     }
 
     /// What a bundle holds of a number, where the listing shows the same bytes at it.
-    fn proved_before(&self, chain: &ChainName, shown: &Numbered, bundles: &Bundles) -> Option<Attested> {
-        let bytes = self.held_of(chain, bundles)?.get(&shown.sequence)?;
-        let held = bundled(self.trust(), chain, shown.sequence, bytes)?;
-        let same = shown.size == bytes.len() as u64 && shown.recorded == Some(held.sha256);
-        same.then(|| Attested { version: shown.version.clone(), lock: shown.lock.clone(), from_bundle: false, ..held })
+    fn proved_before(&self, chain: &ChainName, shown: &Numbered, bundles: &Bundles) -> Result<Option<Attested>, StoreError> {
+        let Some(bytes) = self.held_of(chain, bundles)?.and_then(|held| held.get(&shown.sequence)) else { return Ok(None) };
+        let held = bundled(self.trust(), chain, shown.sequence, bytes);
+        let same = |held: &Attested| shown.size == bytes.len() as u64 && shown.recorded == Some(held.sha256);
+        Ok(held.filter(same).map(|held| Attested { version: shown.version.clone(), lock: shown.lock.clone(), from_bundle: false, ..held }))
     }
 
     /// What stands at one number, by its name: no listing is needed. What is damaged is not sought in bundles.
@@ -204,18 +221,18 @@ impl Ledger {
     pub fn attestation(&self, chain: &ChainName, sequence: u64) -> Result<Option<Attested>, StoreError> {
         match self.number(chain, sequence)? {
             Some(ChainLink::Attested(attested)) => Ok(Some(*attested)),
-            _ => Ok(self.held(chain, sequence..=sequence, &Bundles::Kept).pop()),
+            _ => Ok(self.held(chain, sequence..=sequence, &Bundles::Kept)?.pop()),
         }
     }
 
     /// The chains that the newest checkpoint saw.
-    pub fn checkpointed_chains(&self) -> impl Iterator<Item = ChainName> + '_ {
-        self.checkpointed_heads().keys().cloned()
+    pub fn checkpointed_chains(&self) -> Result<impl Iterator<Item = ChainName> + '_, StoreError> {
+        Ok(self.checkpointed_heads()?.keys().cloned())
     }
 
     /// How far the newest checkpoint saw a chain reach.
-    pub fn checkpointed_head(&self, chain: &ChainName) -> Option<u64> {
-        self.checkpointed_heads().get(chain).copied()
+    pub fn checkpointed_head(&self, chain: &ChainName) -> Result<Option<u64>, StoreError> {
+        Ok(self.checkpointed_heads()?.get(chain).copied())
     }
 
     /// What stands behind a number, ascending; asked for number after number. None where it is more than `most`.
@@ -244,7 +261,7 @@ impl Ledger {
     pub fn newest(&self, chain: &ChainName, known: u64, counts: impl Fn(&Attested) -> bool) -> Result<Option<Attested>, StoreError> {
         let listed = || Ok(self.chain_until(chain, &counts)?.attested.into_iter().rev().find(&counts));
         let there = |n: u64| -> Result<bool, StoreError> { Ok(self.store().head(&chain.envelope(n))?.is_some()) };
-        let mut low = known.max(self.checkpointed_heads().get(chain).copied().unwrap_or(0)).max(1);
+        let mut low = known.max(self.checkpointed_heads()?.get(chain).copied().unwrap_or(0)).max(1);
         if !there(low)? {
             return listed();
         }

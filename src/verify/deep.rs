@@ -20,11 +20,16 @@ use crate::vault::seal::{self, SealError};
 /// Memory for sorting what a manifest wants by segment, in bytes.
 const SORT_BUDGET: usize = 16 << 20;
 
+/// What the keyless audit says of an object that is not what it was: it is not told again.
+const OF_BYTES: [&str; 5] = ["missing_object", "truncated_object", "extended_object", "changed_object", "unreadable_object"];
+
 /// What was found, from many threads.
 #[derive(Default)]
 struct Found<'a> {
     /// What lies in the archive tier: nothing is opened there, and the keyless audit has told it.
     archived: Option<&'a HashSet<String>>,
+    /// Of what something was told already: by the keyless audit, or because it could not be read here.
+    told: Mutex<HashSet<String>>,
     findings: Mutex<Vec<Finding>>,
     records: AtomicU64,
 }
@@ -35,6 +40,20 @@ impl Found<'_> {
             list.push(finding);
         }
     }
+
+    /// An object that could not be read: whatever the keyless audit saw earlier, nothing in it was compared.
+    fn unread(&self, finding: Finding, why: &dyn std::fmt::Display) {
+        let name = finding.object.clone().unwrap_or_default();
+        let silent = self.archived.is_some_and(|archived| archived.contains(&name));
+        if !silent && self.told.lock().is_ok_and(|mut told| told.insert(name)) {
+            self.push(Finding { message: format!("it cannot be read: {why}"), ..finding });
+        }
+    }
+}
+
+/// An object that cannot be read.
+fn unreadable(object: &ObjectRef) -> Finding {
+    Finding::error("unreadable_object", "").object(&object.name)
 }
 
 /// Opens everything; gives the number of records compared.
@@ -45,7 +64,8 @@ pub(super) fn check(
     archived: &HashSet<String>,
     out: &mut Vec<Finding>,
 ) -> Result<u64, AuditError> {
-    let found = Found { archived: Some(archived), ..Found::default() };
+    let told = out.iter().filter(|f| OF_BYTES.contains(&f.kind)).filter_map(|f| f.object.clone()).collect();
+    let found = Found { archived: Some(archived), told: Mutex::new(told), ..Found::default() };
     for (chain, view) in chains {
         if chain.source().is_some() {
             snapshots(job, identities, chain, view, &found)?;
@@ -57,9 +77,15 @@ pub(super) fn check(
     Ok(found.records.into_inner())
 }
 
-/// The outer form of a sealed object. What cannot be read at all was told by the keyless audit.
+/// The outer form of a sealed object.
 fn form(job: &AuditJob<'_>, identities: &Identities, object: &ObjectRef, found: &Found<'_>) -> Result<(), RestoreError> {
-    let Ok(bytes) = job.ledger.read_object(&object.name, object.version.as_deref(), &object.sha256, object.size) else { return Ok(()) };
+    let bytes = match job.ledger.read_object(&object.name, object.version.as_deref(), &object.sha256, object.size) {
+        Ok(bytes) => bytes,
+        Err(e) => {
+            found.unread(unreadable(object), &e);
+            return Ok(());
+        }
+    };
     let tell = |message: String| found.push(Finding::error("bad_form", message).object(&object.name));
     let mut plain = Vec::new();
     match seal::decrypt(bytes.as_slice(), identities) {
@@ -171,12 +197,14 @@ fn snapshots(
         let mut reader = match open_manifest(job.ledger, identities, object) {
             Ok(reader) => reader,
             Err(e @ RestoreError::WrongIdentity { .. }) => return Err(e.into()),
-            // Missing or changed bytes were told by the keyless audit; bad content was not.
             Err(e @ (RestoreError::Manifest(_) | RestoreError::Seal(_))) => {
                 found.push(here(Finding::error("bad_manifest", e.to_string())).object(&object.name));
                 continue;
             }
-            Err(_) => continue,
+            Err(e) => {
+                found.unread(here(unreadable(object)), &e);
+                continue;
+            }
         };
         let header = reader.header().clone();
         if header.run != predicate.run
@@ -320,7 +348,7 @@ fn check_log(job: &AuditJob<'_>, identities: &Identities, chain: &ChainName, log
     found.records.fetch_add(count, Ordering::Relaxed);
     match read {
         Err(e @ RestoreError::WrongIdentity { .. }) => return Err(e.into()),
-        Err(RestoreError::Store(_)) => {}
+        Err(RestoreError::Store(e)) => found.unread(here(unreadable(&log.object)), &e),
         Err(e) => found.push(here(Finding::error("lost_record", e.to_string()))),
         Ok(()) if (count, first, last) != (log.span.count, log.span.first, log.span.last) => {
             found.push(here(Finding::error("span_differs", "its events are not the number or the span that was attested")));

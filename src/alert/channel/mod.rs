@@ -74,15 +74,15 @@ pub enum Route {
     File(PathBuf),
 }
 
-impl Channel {
-    /// What of a message this channel tells: what is bad enough, and whatever was escalated.
-    pub fn wants(&self, message: &Message) -> Option<Message> {
-        // Whoever was told of an escalation is told of its end.
-        let wanted = |news: News, alert: &Alert| alert.severity >= self.least || alert.escalated.is_some() || news == News::Test;
-        let news: Vec<_> = message.news.iter().filter(|(news, alert)| wanted(*news, alert)).cloned().collect();
-        (!news.is_empty()).then(|| Message { news, ..message.clone() })
-    }
+/// What of a message a channel tells that takes what is no less bad than `least`: that, and whatever was escalated.
+pub(super) fn wanted(least: AlertSeverity, message: &Message) -> Option<Message> {
+    // Whoever was told of an escalation is told of its end.
+    let wanted = |news: News, alert: &Alert| alert.severity >= least || alert.escalated.is_some() || news == News::Test;
+    let news: Vec<_> = message.news.iter().filter(|(news, alert)| wanted(*news, alert)).cloned().collect();
+    (!news.is_empty()).then(|| Message { news, ..message.clone() })
+}
 
+impl Channel {
     /// Delivers a message; says why it was not taken.
     pub fn send(&self, message: &Message, outbound: &Outbound) -> Result<(), String> {
         match &self.route {
