@@ -19,6 +19,9 @@ use crate::vault::names::RunId;
 
 const MAGIC: &[u8; 8] = b"bkstate2";
 const MAX_RECORD: u32 = 512 << 20;
+/// A lock that another run has is tried again so often, so long apart.
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(30);
 
 /// What a state says before its entries.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -215,11 +218,15 @@ impl StateDir {
     /// Takes the state directory for one run; `None` when another run of this machine has it.
     pub fn lock(&self) -> io::Result<Option<File>> {
         let file = fs::OpenOptions::new().create(true).append(true).open(self.dir.join("lock"))?;
-        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(file)),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(e) => Err(e.into()),
+        for _ in 0..LOCK_TRIES {
+            match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Some(file)),
+                // Between a fork and its exec, a child of whoever had it just now has it too.
+                Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
+                Err(e) => return Err(e.into()),
+            }
         }
+        Ok(None)
     }
 
     /// Throws the committed state away: the next snapshot is a base.
