@@ -340,7 +340,7 @@ class Soak:
             after = self.outage and round((at - self.outage[0]).total_seconds())
             print(json.dumps({"alert": kind, "subject": subject, "opened": str(at), "seconds_after_outage": after, "resolved": str(over)}))
             # Of a vault that is an hour old, an outage is a large part of the month.
-            if kind == "availability_missed" and self.outage and at >= self.outage[0] + timedelta(seconds=RPO):
+            if kind == "availability_missed" and self.outage and at >= self.outage[0]:
                 continue
             store = kind == "vault_unreadable" and any(f <= at <= f + timedelta(seconds=120) for f in self.store_failed)
             if not store and (not self.outage or not self.outage[0] <= at <= self.outage[1] + timedelta(seconds=60)):
