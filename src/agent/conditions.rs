@@ -38,7 +38,9 @@ pub fn of_jobs(slots: &[Slot], rpo: SignedDuration, now: Timestamp) -> Vec<Condi
         // Nobody begins what waits for longer than it may.
         let late = slot.waiting(now).filter(|due| !slot.is_running() && now.duration_since(*due) > rpo);
         let elsewhere = record.state == State::Running && now.duration_since(record.started) <= slot.job.deadline;
-        if let Some(due) = late.filter(|_| slot.own && record.state != State::Failed && !elsewhere) {
+        // What failed is tried again within a quarter of the RPO, unless something keeps it from that.
+        let tried = record.state == State::Failed && record.finished.is_some_and(|at| now.duration_since(at) <= rpo);
+        if let Some(due) = late.filter(|_| slot.own && !tried && !elsewhere) {
             tell("job_missed", format!("it was due at {due}, and nobody has begun it"));
         }
     }

@@ -189,6 +189,11 @@ impl Slot {
         (self.alone, self.other_policy.as_deref())
     }
 
+    /// What is to be told of it: of the run under way, else what was last noted.
+    pub fn told(&self) -> Option<&Record> {
+        self.run.as_ref().map(|run| &run.record).or(self.record.as_ref())
+    }
+
     /// Whether this agent runs it now.
     pub fn is_running(&self) -> bool {
         self.run.is_some()

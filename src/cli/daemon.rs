@@ -96,7 +96,8 @@ pub fn took_status(board: &Board, conditions: &mut Vec<Condition>, read: Result<
 /// How each job of an agent stands.
 pub fn job_views(agent: &Agent, now: Timestamp) -> Vec<JobView> {
     let of = |slot: &Slot| {
-        let record = slot.record.as_ref();
+        // What it came to is of the last run that ended; which firing it is at, of the one under way.
+        let (record, at) = (slot.record.as_ref(), slot.told());
         let sum = |field: &str| -> u64 {
             record.map(|r| r.results.iter().filter_map(|v| v.get(field).and_then(Value::as_u64)).sum()).unwrap_or_default()
         };
@@ -105,16 +106,16 @@ pub fn job_views(agent: &Agent, now: Timestamp) -> Vec<JobView> {
             command: slot.job.work.command().to_owned(),
             own: slot.own,
             running: slot.is_running(),
-            due: record.map(|r| r.due),
+            due: at.map(|r| r.due),
             state: record.map(|r| spelled(r.state)),
-            attempts: record.map_or(0, |r| r.attempts),
+            attempts: at.map_or(0, |r| r.attempts),
             started: record.map(|r| r.started),
             finished: record.and_then(|r| r.finished),
             success: record.and_then(|r| r.success),
             message: record.and_then(|r| r.message.clone()),
             agent: record.map(|r| r.agent.clone()),
             next: slot.next(now),
-            missed: record.map_or(0, |r| r.missed),
+            missed: at.map_or(0, |r| r.missed),
             read_bytes: sum("read_bytes"),
             stored_bytes: sum("stored_bytes"),
             objects: sum("objects"),
