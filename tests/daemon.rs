@@ -357,6 +357,40 @@ fn nothing_is_written_where_the_vault_is_not() {
 }
 
 #[test]
+fn a_restart_calls_no_alert_over() {
+    let sandbox = sandbox();
+    let port = free_port();
+    policy(&sandbox, "a.yaml", DELTA, &agent(port, "notify: { file: { path: alerts.ndjson } }"));
+    let text = fs::read_to_string(sandbox.path("a.yaml")).unwrap();
+    sandbox.write("a.yaml", text.replace("rpo: 1h", "rpo: 8s"));
+    fs::rename(sandbox.path("tree"), sandbox.path("gone")).unwrap();
+    let open = |daemon: &Daemon| {
+        let end = Instant::now() + Duration::from_secs(90);
+        loop {
+            let status: serde_json::Value = serde_json::from_str(&daemon.get("/api/v1/status").1).unwrap_or_default();
+            let alerts = status["alerts"].as_array().cloned().unwrap_or_default();
+            if let Some(alert) = alerts.into_iter().find(|a| a["kind"] == "no_recovery_point") {
+                return alert;
+            }
+            assert!(Instant::now() < end, "{:?}", daemon.log());
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    };
+    let mut first = Daemon::start(&sandbox, "a.yaml", port, &["run"], &[]);
+    let opened = open(&first);
+    first.signal("TERM");
+    assert_eq!(first.end(30).0, Some(0));
+    let mut second = Daemon::start(&sandbox, "a.yaml", port, &["run"], &[]);
+    open(&second);
+    // What would be over begins to be so at the first look.
+    std::thread::sleep(Duration::from_secs(3));
+    let still = open(&second);
+    assert!(still["id"] == opened["id"] && still["over_since"].is_null(), "{still}");
+    second.signal("TERM");
+    assert_eq!(second.end(30).0, Some(0));
+}
+
+#[test]
 fn agents_with_different_policies_say_so() {
     let sandbox = sandbox();
     let ports = [free_port(), free_port()];

@@ -529,3 +529,17 @@ fn an_attestation_whose_lock_is_gone_is_told() {
     let findings = told["findings"].as_array().unwrap();
     assert!(findings.iter().any(|f| f["kind"] == "short_lock" && format!("vault/{}", f["object"].as_str().unwrap()) == envelope), "{told}");
 }
+
+#[test]
+fn a_lock_file_that_cannot_be_understood_is_not_written_over() {
+    let sandbox = unbundled();
+    let object = sandbox.objects().into_iter().find(|o| o.contains("segment-")).unwrap();
+    let (folder, name) = object.rsplit_once('/').unwrap();
+    let lock = format!("vault/{folder}/.{name}.lock");
+    sandbox.tamper(&lock, |bytes| bytes.truncate(20));
+    let torn = fs::read(sandbox.path(&lock)).unwrap();
+    let hold = ["hold", "add", "--source", "tree", "--reason", "a dispute", "--authority", "a court", "--key", "keys/operator.key"];
+    let ran = sandbox.backstop(&hold);
+    assert!(ran.code == 5 && ran.stderr.contains("cannot understand the lock file"), "{} {}{}", ran.code, ran.stdout, ran.stderr);
+    assert_eq!(fs::read(sandbox.path(&lock)).unwrap(), torn, "what it said may still be told by somebody");
+}
