@@ -582,3 +582,24 @@ fn a_restore_test_skips_the_archive_tier_and_is_not_misled_by_what_was_put_over_
     let estimate = half.json(&["restore", "files", "tree", "--estimate"], 0).remove(0);
     assert_eq!(estimate["rehydration_seconds"], 54_000, "{estimate}");
 }
+
+/// What the service does not give for a while is not gone: a damaged attestation whose bundle cannot be had now is not
+/// taken for one that was never made.
+#[test]
+fn a_bundle_that_cannot_be_read_for_a_while_is_no_absence() {
+    let cloud = Cloud::new();
+    cloud.sandbox.write("tree/a.json", "{\"n\":1}");
+    cloud.json(&["snapshot"], 0);
+    cloud.sandbox.write("tree/a.json", "{\"n\":2}");
+    cloud.json(&["snapshot"], 0);
+    cloud.json(&["checkpoint"], 0);
+    assert!(cloud.double.damage("attestations", "snapshot.tree/0000000002.json", None, Damage::Flip { at: 100 }));
+    let restore = |to: &str, code| cloud.json(&["restore", "files", "tree", "--to", to, "--identity", "keys/identity-1.txt"], code);
+    assert_eq!(restore("whole", 0)[0]["failed"], json!([]));
+    assert!(fs::read_to_string(cloud.sandbox.path("whole/a.json")).unwrap().contains('2'), "from the bundle");
+    let busy = Kind::Status { status: 503, code: "ServerBusy".into(), retry_after: None };
+    cloud.double.fault(Fault::once(busy).times(0).on("GetBlob").named("bundles/"));
+    let ran = cloud.run(&["restore", "files", "tree", "--to", "older", "--identity", "keys/identity-1.txt"]);
+    assert!(ran.code == 75 && ran.stderr.contains("busy"), "{} {}{}", ran.code, ran.stdout, ran.stderr);
+    assert!(!cloud.sandbox.path("older/a.json").exists(), "an older state is not brought back in its place");
+}
