@@ -11,7 +11,7 @@ use crate::policy::{LoadedPolicy, LocalVault};
 use crate::store::{LocalStore, LocalStoreOptions, Sha256, Store, SystemClock};
 use crate::vault::attestation::Agent;
 use crate::vault::keys::{Identities, Recipients, Role, Signer};
-use crate::vault::{Anchor, Ledger, Trust, Writer};
+use crate::vault::{Anchor, Ledger, Trust, TrustError, Writer};
 
 /// Where the local cache is kept unless the policy says.
 const STATE_DIR: &str = ".backstop";
@@ -92,7 +92,9 @@ impl Context {
                 Ok(bytes) => match Trust::from_genesis(&bytes, || None) {
                     Ok(_) => Ok(Anchor::Envelope(bytes)),
                     Err(e) => {
-                        let message = format!("vault.genesis_file {} is no genesis: {e}", file.display());
+                        // The copy is wrong, and not the vault.
+                        let why = if let TrustError::NoGenesis(why) = e { why } else { e.to_string() };
+                        let message = format!("vault.genesis_file {} is no genesis: {why}", file.display());
                         Err(CliError::new(Exit::Usage, message)
                             .hint("copy back the one that `init` made, or say --genesis DIGEST as it printed it"))
                     }
