@@ -11,6 +11,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use support::{Ran, Sandbox};
@@ -350,6 +351,73 @@ fn a_missing_source_is_no_deletion() {
     assert_eq!((&next["deleted"], &next["kind"]), (&0.into(), &"delta".into()));
 }
 
+/// A tree that goes away while its snapshot reads the first file: unmounted, or exchanged by whoever exports into it.
+#[test]
+fn a_source_that_goes_away_while_it_is_read_is_no_deletion() {
+    let sandbox = estate();
+    for n in 0..3000 {
+        sandbox.write(&format!("tree/later/{n}.json"), "{}");
+    }
+    sandbox.json(&["snapshot"], 0);
+    // It is read piece by piece, by the descriptor, for a while.
+    fs::File::create(sandbox.path("tree/a-large-one")).unwrap().set_len(1 << 30).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_backstop"));
+    command.current_dir(sandbox.path("")).args(["snapshot", "--json"]).stdin(Stdio::null());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let descriptors = format!("/proc/{}/fd", child.id());
+    let reads = |name: &str| {
+        let open = fs::read_dir(&descriptors).into_iter().flatten().flatten();
+        open.filter_map(|fd| fs::read_link(fd.path()).ok()).any(|to| to.ends_with(name))
+    };
+    let end = Instant::now() + Duration::from_secs(60);
+    while !reads("tree/a-large-one") {
+        assert!(Instant::now() < end, "nobody reads it");
+    }
+    fs::rename(sandbox.path("tree"), sandbox.path("away")).unwrap();
+    fs::create_dir(sandbox.path("tree")).unwrap();
+    let out = child.wait_with_output().unwrap();
+    let said = String::from_utf8(out.stderr).unwrap();
+    assert_eq!(out.status.code(), Some(75), "{said}");
+    assert!(said.contains("was unmounted or replaced while it was read"), "{said}");
+    assert!(said.contains("nothing was deleted") && said.contains("run it again later"), "{said}");
+    fs::remove_dir(sandbox.path("tree")).unwrap();
+    fs::rename(sandbox.path("away"), sandbox.path("tree")).unwrap();
+    fs::remove_file(sandbox.path("tree/a-large-one")).unwrap();
+    let next = &sandbox.json(&["snapshot"], 0)[0];
+    assert_eq!((&next["deleted"], &next["entries"]), (&0.into(), &3004.into()), "{next}");
+}
+
+/// It may be meant, and is recorded; but it is what a file system that is not mounted looks like.
+#[test]
+fn a_source_that_was_emptied_is_told() {
+    let sandbox = estate();
+    fs::rename(sandbox.path("tree"), sandbox.path("away")).unwrap();
+    fs::create_dir(sandbox.path("tree")).unwrap();
+    let ran = sandbox.backstop(&["snapshot", "--json"]);
+    assert_eq!((ran.code, &ran.json()[0]["deleted"]), (0, &3.into()), "{}", ran.stderr);
+    assert!(ran.stderr.contains("tree is empty") && ran.stderr.contains("3 records") && ran.stderr.contains("mounted"), "{}", ran.stderr);
+    let again = sandbox.backstop(&["snapshot", "--json"]);
+    assert!(!again.stderr.contains("is empty"), "told once: {}", again.stderr);
+}
+
+#[test]
+fn what_is_excluded_need_not_be_readable() {
+    let sandbox = Sandbox::new();
+    for file in ["tree/a.json", "tree/lost+found/b", "tree/dir/c.json"] {
+        sandbox.write(file, "{}");
+    }
+    let init = as_somebody(&sandbox, &["init", "--source", "tree=tree", "--stream", "log"], |_| {});
+    assert_eq!(init.code, 0, "{}", init.stderr);
+    let policy = support::read(&sandbox.path("backstop.yaml"));
+    let excluding = policy.replacen("  tree: { files: { path:", "  tree: { files: { exclude: [lost+found], path:", 1);
+    assert_ne!(policy, excluding, "{policy}");
+    sandbox.write("backstop.yaml", excluding);
+    let closed = |sandbox: &Sandbox| fs::set_permissions(sandbox.path("tree/lost+found"), fs::Permissions::from_mode(0)).unwrap();
+    let ran = as_somebody(&sandbox, &["snapshot", "--json"], closed);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(ran.json()[0]["entries"], 3, "{}", ran.stdout);
+}
+
 #[test]
 fn sockets_and_pipes_make_a_run_partial_and_are_named() {
     let sandbox = estate();
@@ -365,6 +433,26 @@ fn sockets_and_pipes_make_a_run_partial_and_are_named() {
     let report = &ran.json()[0];
     assert_eq!((&report["outcome"], &report["collections"]["files"]["error_code"]), (&"partial".into(), &"skipped".into()));
     sandbox.json(&["verify"], 0);
+}
+
+/// What was a file or a directory and is something that is not backed up now: the snapshot is what it says, without it.
+#[test]
+fn a_pipe_in_the_place_of_a_file_is_its_deletion() {
+    let sandbox = estate();
+    sandbox.shell("rm -r tree/a.json tree/dir && mkfifo tree/a.json tree/dir");
+    let ran = sandbox.backstop(&["snapshot", "--json"]);
+    assert_eq!(ran.code, 6, "{}", ran.stderr);
+    let report = &ran.json()[0];
+    assert_eq!((&report["entries"], &report["deleted"], &report["kind"]), (&0.into(), &3.into(), &"delta".into()), "{report}");
+    for word in ["a.json: a pipe cannot be backed up", "dir: a pipe cannot be backed up"] {
+        assert!(ran.stderr.contains(word) && !ran.stderr.contains("carried"), "{word}: {}", ran.stderr);
+    }
+    sandbox.json(&["verify", "--deep", ID[0], ID[1]], 0);
+    let before = sandbox.json(&["restore", "files", "snapshot.tree/1", "--to", "before", ID[0], ID[1]], 0);
+    assert_eq!(before.last().unwrap()["entries"], 3, "{before:?}");
+    let back = sandbox.backstop(&["restore", "files", "tree", "--to", "back", "--json", ID[0], ID[1]]);
+    assert!(back.stderr.is_empty() || !back.stderr.contains("attested"), "{}", back.stderr);
+    assert_eq!(fs::read_dir(sandbox.path("back")).unwrap().count(), 0, "{}", back.stdout);
 }
 
 /// Takes a snapshot while a file grows without pause.

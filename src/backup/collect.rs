@@ -294,7 +294,8 @@ impl<'a> Collector<'a> {
 
     fn problem(&mut self, path: String, problem: &RecordProblem, earlier: Option<StateEntry>) -> Result<(), SnapshotError> {
         let vanished = problem.code == "vanished";
-        let carried = !vanished && earlier.is_some();
+        // Where something stands that is not backed up, what stood there before is gone.
+        let carried = !vanished && problem.code != "skipped" && earlier.is_some();
         let message = match carried {
             true => format!("{}; its earlier version is carried on", problem.message),
             false => problem.message.clone(),

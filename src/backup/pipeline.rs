@@ -308,7 +308,7 @@ impl Pipeline<'_> {
         match &probe.kind {
             NodeKind::Skipped(what) => {
                 let problem = RecordProblem { code: "skipped", message: format!("{what} cannot be backed up") };
-                return Done::Problem { path: node.path, problem, earlier: None };
+                return Done::Problem { path: node.path, problem, earlier: earlier.committed };
             }
             NodeKind::Dir => return self.plain(node, &probe, Content::Dir, earlier),
             NodeKind::Symlink(target) => {

@@ -169,6 +169,7 @@ impl Attempt<'_> {
         let (stored, result) = pipeline.run(joined, &mut collector, journal);
         self.written.extend(stored.into_iter().map(|(_, object)| object));
         result?;
+        job.source.still_there()?;
         let mut collected = collector.finish();
         for (n, object) in self.written.iter().enumerate() {
             collected.table[collected.first_new as usize + n] = Some(segment_of(object, self.run));
@@ -303,6 +304,12 @@ impl Attempt<'_> {
                 _ => Ok(()),
             }
         })?;
+        if counts.entries == 0 && counts.deleted > 0 {
+            let lost = counts.deleted;
+            let message =
+                format!("{} is empty, and its {lost} records are recorded as deleted (is it mounted, and the right one?)", job.name);
+            job.monitor.event(Event::Warning(message));
+        }
         // From here on the snapshot is committed: a state that cannot be written costs one base, nothing else.
         let lines = counts.lines + if plan.kind == SnapshotKind::Delta { old.as_ref().map_or(0, |o| o.lines_since_base) } else { 0 };
         let header = StateHeader {

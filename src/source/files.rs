@@ -8,6 +8,8 @@ use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
@@ -27,6 +29,8 @@ const RACY: Duration = Duration::from_secs(1);
 pub struct PathGlobs {
     set: GlobSet,
     empty: bool,
+    /// For each pattern, where that is noted, whether anything fitted it.
+    noted: Option<Arc<[AtomicBool]>>,
 }
 
 impl PathGlobs {
@@ -39,7 +43,17 @@ impl PathGlobs {
             builder.add(GlobBuilder::new(&deep).literal_separator(true).build()?);
             builder.add(GlobBuilder::new(&format!("{deep}/**")).literal_separator(true).build()?);
         }
-        Ok(Self { set: builder.build()?, empty: patterns.is_empty() })
+        Ok(Self { set: builder.build()?, empty: patterns.is_empty(), noted: None })
+    }
+
+    /// Compiles patterns that note which of them anything fitted.
+    pub fn noting(patterns: &[String]) -> Result<Self, globset::Error> {
+        Ok(Self { noted: Some(patterns.iter().map(|_| AtomicBool::new(false)).collect()), ..Self::new(patterns)? })
+    }
+
+    /// For each pattern, whether anything fitted it so far.
+    pub fn noted(&self) -> Vec<bool> {
+        self.noted.iter().flat_map(|noted| noted.iter()).map(|fitted| fitted.load(Ordering::Relaxed)).collect()
     }
 
     /// Whether there are no patterns.
@@ -49,7 +63,11 @@ impl PathGlobs {
 
     /// Whether a path fits one.
     pub fn matches(&self, path: &str) -> bool {
-        !self.empty && self.set.is_match(path)
+        let Some(noted) = self.noted.as_ref().filter(|_| !self.empty) else { return !self.empty && self.set.is_match(path) };
+        let fitting = self.set.matches(path);
+        // Each pattern was compiled twice: for a name, and for what lies below it.
+        fitting.iter().filter_map(|n| noted.get(n / 2)).for_each(|fitted| fitted.store(true, Ordering::Relaxed));
+        !fitting.is_empty()
     }
 }
 
@@ -69,12 +87,23 @@ pub struct FilesSource {
     options: FilesOptions,
     /// Files touched after this instant have no fingerprint.
     settled: SystemTime,
+    /// The root and every file system mounted below it, as the last walk met them.
+    mounts: Mutex<Vec<(PathBuf, Place)>>,
+}
+
+/// Which directory it is: device and inode.
+type Place = (u64, u64);
+
+fn place(directory: &Path) -> io::Result<Place> {
+    let metadata = fs::metadata(directory)?;
+    Ok((metadata.dev(), metadata.ino()))
 }
 
 impl FilesSource {
     /// A tree, as it is from now on.
     pub fn new(options: FilesOptions) -> Self {
-        Self { options, settled: SystemTime::now().checked_sub(RACY).unwrap_or(SystemTime::UNIX_EPOCH) }
+        let settled = SystemTime::now().checked_sub(RACY).unwrap_or(SystemTime::UNIX_EPOCH);
+        Self { options, settled, mounts: Mutex::default() }
     }
 
     fn real(&self, path: &str) -> PathBuf {
@@ -85,15 +114,26 @@ impl FilesSource {
         raw.fold(self.options.root.clone(), |at, part| at.join(std::ffi::OsString::from_vec(part)))
     }
 
-    fn walk_directory(&self, prefix: &str, visit: &mut dyn FnMut(Walked) -> bool) -> io::Result<bool> {
-        let names = Names::list(&self.real(prefix.trim_end_matches('/')))?;
+    /// `above` is the device of the directory that it lies in.
+    fn walk_directory(&self, prefix: &str, above: Option<u64>, visit: &mut dyn FnMut(Walked) -> bool) -> io::Result<bool> {
+        let directory = self.real(prefix.trim_end_matches('/'));
+        // Before it is listed: what is mounted there later was not listed, what goes away later is missed at the end.
+        let here = place(&directory)?;
+        if above != Some(here.0) {
+            self.mounts.lock().unwrap_or_else(PoisonError::into_inner).push((directory.clone(), here));
+        }
+        let names = Names::list(&directory)?;
         let mut path = String::with_capacity(prefix.len() + 64);
         for (text, kind) in names.sorted() {
             path.clear();
             path.push_str(prefix);
             path.push_str(text);
             if kind == Listed::Below {
-                match self.walk_directory(&path, visit) {
+                // What fits a directory fits all below it, and what is excluded need not be readable.
+                if self.options.exclude.matches(&path[..path.len() - 1]) {
+                    continue;
+                }
+                match self.walk_directory(&path, Some(here.0), visit) {
                     Ok(true) => {}
                     Ok(false) => return Ok(false),
                     // Gone since it was listed: what was in it is gone too.
@@ -226,7 +266,18 @@ impl Source for FilesSource {
         if !root.is_dir() {
             return Err(failed("it is not a directory, or is not there (is the file system mounted?)".into()));
         }
-        self.walk_directory("", visit).map(drop).map_err(|e| failed(e.to_string()))
+        self.mounts.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.walk_directory("", None, visit).map(drop).map_err(|e| failed(e.to_string()))
+    }
+
+    fn still_there(&self) -> Result<(), SourceError> {
+        let mounts = self.mounts.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((gone, _)) = mounts.iter().find(|(directory, then)| place(directory).ok() != Some(*then)) else { return Ok(()) };
+        Err(SourceError {
+            name: self.options.root.display().to_string(),
+            what: format!("{} was unmounted or replaced while it was read (is the file system mounted?)", gone.display()),
+            passing: true,
+        })
     }
 
     fn probe(&self, node: &Node) -> Result<Probe, RecordProblem> {
@@ -285,7 +336,12 @@ impl Names {
         let mut names = Self::default();
         for entry in fs::read_dir(directory)? {
             let entry = entry?;
-            let kind = entry.file_type()?;
+            let kind = match entry.file_type() {
+                Ok(kind) => kind,
+                // Where a file system does not list kinds, each name is asked for, and one may be gone by then.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(e),
+            };
             let name = entry.file_name();
             match () {
                 () if kind.is_dir() => {
@@ -371,6 +427,22 @@ mod tests {
         );
         assert_eq!(paths(&source(dir.path(), &["*.json"], &["drop"])), ["keep/c.json"]);
         assert_eq!(paths(&source(dir.path(), &["keep/**"], &[])), ["keep/b.tmp", "keep/c.json", "keep/drop/e.json"]);
+    }
+
+    #[test]
+    fn a_tree_that_was_exchanged_while_it_was_walked_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("root");
+        fs::create_dir_all(root.join("below")).unwrap();
+        let source = source(&root, &[], &[]);
+        assert_eq!(paths(&source), ["below"]);
+        source.still_there().unwrap();
+        fs::write(root.join("new"), "x").unwrap();
+        source.still_there().unwrap();
+        fs::rename(&root, dir.path().join("away")).unwrap();
+        assert!(source.still_there().unwrap_err().what.contains("unmounted or replaced"));
+        fs::create_dir(&root).unwrap();
+        assert!(source.still_there().unwrap_err().passing);
     }
 
     #[test]

@@ -142,6 +142,12 @@ pub trait Source: Sync {
     /// Shows every record, in the order of the paths' bytes, until `visit` answers `false`.
     fn walk(&self, visit: &mut dyn FnMut(Walked) -> bool) -> Result<(), SourceError>;
 
+    /// After everything was read: whether what was walked is still the same place. Where it went away meanwhile, what
+    /// was not found in it was not deleted.
+    fn still_there(&self) -> Result<(), SourceError> {
+        Ok(())
+    }
+
     /// Looks at a record.
     fn probe(&self, node: &Node) -> Result<Probe, RecordProblem>;
 
