@@ -164,8 +164,8 @@ fn requests_are_counted_to_the_last() {
         (format!("POST /{}/oauth2/v2.0/token", "{id}"), 1),
         ("GET /v1.0/users".into(), 3),
         ("GET /v1.0/groups".into(), pages("entra.groups", 999)),
-        ("POST /v1.0/$batch".into(), groups.div_ceil(20)),
-        ("GET /v1.0/groups/{id}/members".into(), members),
+        ("POST /beta/$batch".into(), groups.div_ceil(20)),
+        ("GET /beta/groups/{id}/members".into(), members),
         ("GET /v1.0/directory/administrativeUnits".into(), pages("entra.administrativeUnits", 100)),
         ("GET /v1.0/applications".into(), pages("entra.applications", 999)),
         ("GET /v1.0/servicePrincipals".into(), pages("entra.servicePrincipals", 999)),
@@ -468,8 +468,22 @@ fn one_groups_members_fail_alone() {
         assert_eq!((&line["entries"], line["changed"].as_u64(), line["deleted"].as_u64()), (&first["entries"], Some(0), Some(0)));
         assert_eq!(line["tree_sha256"], first["tree_sha256"]);
     }
-    // A group that went away between the two questions has no members, and nobody is told of an error.
+    // A hidden membership is that group's own matter.
+    estate.faults(json!([{ "path": format!("/groups/{b}/members"), "kind": "status", "status": 403 }]));
+    let (line, said) = estate.snapshot("entra", 6);
+    all_complete_but(&line, &[(members, "partial", "forbidden")]);
+    says(&said, &[&format!("{members} of {b} could not be captured: "), "Member.Read.Hidden", "what was captured before is carried on"]);
+    assert_eq!((line["changed"].as_u64(), line["deleted"].as_u64()), (Some(0), Some(0)));
+    // A list that is not found, of a group that is there, is no deletion.
     estate.faults(json!([{ "path": format!("/groups/{b}/members"), "kind": "status", "status": 404 }]));
+    let (line, _) = estate.snapshot("entra", 6);
+    all_complete_but(&line, &[(members, "partial", "not_found")]);
+    assert_eq!((line["changed"].as_u64(), line["deleted"].as_u64()), (Some(0), Some(0)));
+    // A group that went away between the two questions has no members, and nobody is told of an error.
+    estate.faults(json!([
+        { "path": format!("/groups/{b}/members"), "kind": "status", "status": 404 },
+        { "path": format!("/groups/{b}"), "kind": "status", "status": 404 },
+    ]));
     let (line, said) = estate.snapshot("entra", 0);
     all_complete_but(&line, &[]);
     assert_eq!((line["deleted"].as_u64(), said.as_str()), (Some(1), ""));
@@ -500,7 +514,7 @@ fn waits_inside_a_batch_are_kept() {
     all_complete_but(&line, &[]);
     assert!(line["waited_seconds"].as_f64().unwrap() >= 2.0, "{line}");
     let asked = estate.requests();
-    assert_eq!(asked["GET /v1.0/groups/{id}/members"], groups + 5, "{asked:?}");
+    assert_eq!(asked["GET /beta/groups/{id}/members"], groups + 5, "{asked:?}");
     estate.holds("entra", "back");
 }
 

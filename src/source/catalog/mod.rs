@@ -92,6 +92,9 @@ pub struct CollectionSpec {
     pub plane: Plane,
     /// `v1.0` or `beta` of Graph; ARM's `api-version`.
     pub version: String,
+    /// Of a child: the version that is asked where `version` is not served.
+    #[serde(default)]
+    pub fallback_version: Option<String>,
     /// The resource's path; `{id}` stands for the parent's.
     pub path: String,
     /// For what it is asked.

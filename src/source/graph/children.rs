@@ -8,7 +8,6 @@ use std::thread;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
-use url::Url;
 
 use super::advice;
 use super::capture::{Capture, first_page};
@@ -46,6 +45,26 @@ impl Answer {
     }
 }
 
+/// The lists of one collection, while they are asked for.
+struct Lists<'s> {
+    spec: &'s CollectionSpec,
+    /// The same, of the version that is asked where the catalog's own is not served.
+    older: Option<CollectionSpec>,
+    /// Whether any parent's list was had in the catalog's own version.
+    had: AtomicBool,
+    use_older: AtomicBool,
+}
+
+impl Lists<'_> {
+    fn spec(&self) -> &CollectionSpec {
+        self.older.as_ref().filter(|_| self.use_older.load(Ordering::Relaxed)).unwrap_or(self.spec)
+    }
+
+    fn any(&self) -> bool {
+        self.had.load(Ordering::Relaxed) || self.use_older.load(Ordering::Relaxed)
+    }
+}
+
 impl Capture<'_> {
     /// Gathers the lists of all parents, each into one record.
     pub fn children(&self, spec: &CollectionSpec, parents: Vec<String>) {
@@ -54,6 +73,8 @@ impl Capture<'_> {
         let stopped = AtomicBool::new(false);
         let count = batches.len();
         let batches = Mutex::new(batches);
+        let older = spec.fallback_version.clone().map(|version| CollectionSpec { version, ..spec.clone() });
+        let lists = Lists { spec, older, had: AtomicBool::new(false), use_older: AtomicBool::new(false) };
         thread::scope(|scope| {
             for _ in 0..AT_ONCE.min(count) {
                 scope.spawn(|| {
@@ -62,11 +83,10 @@ impl Capture<'_> {
                         if stopped.load(Ordering::Relaxed) {
                             return;
                         }
-                        if let Err(error) = self.batch(spec, &batch) {
-                            // What one is refused for, all are.
-                            if !stopped.swap(true, Ordering::Relaxed) {
-                                self.fail(&format!("{}/", spec.folder()), spec, &error);
-                            }
+                        if let Err(error) = self.batch(&lists, &batch)
+                            && !stopped.swap(true, Ordering::Relaxed)
+                        {
+                            self.fail(&format!("{}/", spec.folder()), spec, &error);
                         }
                     }
                 });
@@ -75,13 +95,13 @@ impl Capture<'_> {
     }
 
     /// An error here is one of the whole collection.
-    fn batch(&self, spec: &CollectionSpec, parents: &[String]) -> Result<(), HttpError> {
+    fn batch(&self, lists: &Lists<'_>, parents: &[String]) -> Result<(), HttpError> {
         let options = self.options;
+        let spec = lists.spec();
         let root = options.service.url(&format!("/{}", spec.version), &[]);
-        let urls: Vec<Url> = parents.iter().map(|id| first_page(options, spec, None, &child_path(spec, id))).collect();
-        let relative = |url: &Url| url.as_str()[root.as_str().len()..].to_owned();
+        let relative = |id: &String| first_page(options, spec, None, &child_path(spec, id)).as_str()[root.as_str().len()..].to_owned();
         let requests: Vec<Value> =
-            urls.iter().enumerate().map(|(n, url)| json!({ "id": n.to_string(), "method": "GET", "url": relative(url) })).collect();
+            parents.iter().enumerate().map(|(n, id)| json!({ "id": n.to_string(), "method": "GET", "url": relative(id) })).collect();
         let url = options.service.url(&format!("/{}/$batch", spec.version), &[]);
         let answered = options.service.post(&url, &json!({ "requests": requests }), &*options.monitor, |body| {
             serde_json::from_slice::<Answers>(body).map_err(|e| format!("it is no answer to a batch: {e}"))
@@ -97,25 +117,82 @@ impl Capture<'_> {
             options.service.keep_wait(&url, &wait, &*options.monitor);
         }
         let mut records = Vec::with_capacity(parents.len());
-        for (n, (parent, url)) in parents.iter().zip(urls).enumerate() {
-            match self.one(spec, parent, url, answers.remove(&n)) {
+        let mut refused = Vec::new();
+        for (n, parent) in parents.iter().enumerate() {
+            match self.one(lists, parent, answers.remove(&n)) {
                 Ok(record) => records.extend(record),
-                Err(e @ (HttpError::Credential { .. } | HttpError::Unreachable { .. } | HttpError::Refused { status: 401 | 403, .. })) => {
+                Err(e @ (HttpError::Credential { .. } | HttpError::Unreachable { .. } | HttpError::Refused { status: 401, .. })) => {
                     return Err(e);
                 }
-                Err(e) => {
-                    let message = format!("{} of {parent} could not be captured: {}", spec.id, advice(&e, &spec.permissions, spec.plane));
-                    self.hole(&path_of(spec.folder(), parent), e.code(), &message);
-                }
+                Err(e @ HttpError::Refused { status: 403, .. }) => refused.push((parent, e)),
+                Err(e) => self.missed(spec, parent, &e),
             }
         }
+        // What all are refused for, the application is; what one is refused for, such as a hidden membership, is its own.
+        if !lists.any()
+            && let Some((_, error)) = refused.pop()
+        {
+            return Err(error);
+        }
+        refused.iter().for_each(|(parent, error)| self.missed(spec, parent, error));
         self.push(spec.folder(), &records);
         options.monitor.event(Event::Listed { records: records.len() as u64 });
         Ok(())
     }
 
+    fn missed(&self, spec: &CollectionSpec, parent: &str, error: &HttpError) {
+        let message = format!("{} of {parent} could not be captured: {}", spec.id, advice(error, &spec.permissions, spec.plane));
+        self.hole(&path_of(spec.folder(), parent), error.code(), &message);
+    }
+
     /// One parent's list; `None` when the parent is gone.
-    fn one(&self, spec: &CollectionSpec, parent: &str, url: Url, answer: Option<Answer>) -> Result<Option<Record>, HttpError> {
+    fn one(&self, lists: &Lists<'_>, parent: &str, answer: Option<Answer>) -> Result<Option<Record>, HttpError> {
+        let spec = lists.spec();
+        let error = match self.list_of(spec, parent, answer) {
+            Ok(record) => {
+                lists.had.store(true, Ordering::Relaxed);
+                return Ok(Some(record));
+            }
+            Err(error) => error,
+        };
+        let HttpError::Refused { status: 400 | 404, .. } = error else { return Err(error) };
+        if let Some(older) = lists.older.as_ref().filter(|_| !lists.any())
+            && let Ok(record) = self.list_of(older, parent, None)
+        {
+            if !lists.use_older.swap(true, Ordering::Relaxed) {
+                let (id, asked, instead) = (&spec.id, &spec.version, &older.version);
+                let message =
+                    format!("{id} is not served in {asked}, and asked for in {instead}, which may leave some of it out ({error})");
+                self.options.monitor.event(Event::Warning(message));
+            }
+            return Ok(Some(record));
+        }
+        // That a list is not found says nothing of the parent: a replica may lag, and what stands between may answer so.
+        match error {
+            HttpError::Refused { status: 404, .. } if self.is_gone(spec, parent)? => Ok(None),
+            error => Err(error),
+        }
+    }
+
+    /// Whether the service itself says that there is no such parent any more.
+    fn is_gone(&self, spec: &CollectionSpec, parent: &str) -> Result<bool, HttpError> {
+        let options = self.options;
+        let Some(above) = options.collections.iter().find(|c| Some(&c.id) == spec.parent.as_ref()) else { return Ok(false) };
+        let path = format!("/{}{}/{}", above.version, above.path, component(parent));
+        let url = options.service.url(&path, &[("$select", &above.key)]);
+        let asked = options.service.get(&url, above.throttle.as_deref(), &*options.monitor, |body| {
+            serde_json::from_slice::<Value>(body).map(drop).map_err(|e| e.to_string())
+        });
+        match asked {
+            Ok(()) => Ok(false),
+            // Without a code it is not the service that speaks.
+            Err(HttpError::Refused { status: 404, code, .. }) => Ok(!code.is_empty()),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn list_of(&self, spec: &CollectionSpec, parent: &str, answer: Option<Answer>) -> Result<Record, HttpError> {
+        let url = first_page(self.options, spec, None, &child_path(spec, parent));
         let given = answer.filter(|a| a.status == 200).and_then(|a| Page::parse(a.body?.get().as_bytes()).ok());
         let at = place(&url);
         let mut pages = Pages::new(&self.options.service, url, spec.throttle.as_deref(), &*self.options.monitor);
@@ -132,23 +209,22 @@ impl Capture<'_> {
             pages.after(&page)?;
             take(&page)?;
         }
-        loop {
-            match pages.next_page() {
-                Ok(Some(page)) => take(&page)?,
-                Ok(None) => break,
-                Err(HttpError::Refused { status: 404, .. }) => return Ok(None),
-                Err(e) => return Err(e),
-            }
+        while let Some(page) = pages.next_page()? {
+            take(&page)?;
         }
         let mut record = Map::new();
         record.insert("id".into(), parent.into());
         record.insert(spec.gather.clone().unwrap_or_default(), Value::Array(list));
-        Ok(Some(keep(parent.to_owned(), Value::Object(record), spec)))
+        Ok(keep(parent.to_owned(), Value::Object(record), spec))
     }
 }
 
 /// An id stands in an address as one component.
-fn child_path(spec: &CollectionSpec, id: &str) -> String {
+fn component(id: &str) -> String {
     let encoded = percent_encoding::utf8_percent_encode(id, percent_encoding::NON_ALPHANUMERIC).to_string();
-    spec.path.replace("{id}", &encoded.replace("%2D", "-").replace("%5F", "_").replace("%2E", "."))
+    encoded.replace("%2D", "-").replace("%5F", "_").replace("%2E", ".")
+}
+
+fn child_path(spec: &CollectionSpec, id: &str) -> String {
+    spec.path.replace("{id}", &component(id))
 }
