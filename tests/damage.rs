@@ -487,6 +487,41 @@ fn what_a_lost_attestation_sealed_is_told_by_every_restore() {
     assert!(fs::read_to_string(sandbox.path("older/a.json")).unwrap().contains('0'));
 }
 
+/// One that is gone with nothing behind it is known to the newest checkpoint alone; one in the middle by the number after it.
+#[test]
+fn an_attestation_that_is_gone_is_told_by_every_restore() {
+    let sandbox = unbundled();
+    sandbox.write("tree/a.json", "{}");
+    let third = sandbox.json(&["snapshot"], 0).remove(0);
+    let behind = last_of(&sandbox, "snapshot.tree");
+    let newest = behind.replace("0000000003", "0000000002");
+    assert_ne!(behind, newest);
+    sandbox.copy("vault", "whole");
+    sandbox.remove(&newest);
+    let restore = |to: &str, more: &[&str]| sandbox.backstop(&[&["restore", "files", "tree", "--to", to], more, &IDENTITY[..]].concat());
+    let before: jiff::Timestamp = third["captured"].as_str().unwrap().parse().unwrap();
+    let before = (before - jiff::SignedDuration::from_millis(1)).to_string();
+    let older = restore("older", &["--at", &before]);
+    let words = "snapshot.tree/2 is missing or cannot be used: a state that is newer than snapshot.tree/1";
+    assert!(older.code == 0 && older.stderr.contains(words), "{}{}", older.stdout, older.stderr);
+
+    // The same at the end of the chains, after a checkpoint; its bundle is gone, too.
+    sandbox.shell("chattr -R -i vault 2>/dev/null || true; rm -rf vault && cp -a whole vault");
+    sandbox.json(&["checkpoint"], 0);
+    sandbox.shell("chattr -R -i vault 2>/dev/null || true; rm -rf vault/attestations/bundles");
+    let event = last_of(&sandbox, "export.log");
+    for gone in [&behind, &newest, &event] {
+        sandbox.remove(gone);
+    }
+    let older = restore("cut-off", &[]);
+    let words = "snapshot.tree/2 to 3 is missing or cannot be used";
+    assert!(older.code == 0 && older.stderr.contains(words), "{}{}", older.stdout, older.stderr);
+    let window = ["--from", "2026-10-01", "--to", "2026-12-01"];
+    let told = sandbox.json(&[&["restore", "logs", "log", "--out", "cut-off.ndjson"], &window[..], &IDENTITY[..]].concat(), 3).remove(0);
+    let name = event.trim_start_matches("vault/");
+    assert!(told["failed"].to_string().contains(name) && told["events"] == 1, "{told}");
+}
+
 fn last_of(sandbox: &Sandbox, chain: &str) -> String {
     let all = sandbox.objects().into_iter().filter(|o| o.starts_with(&format!("attestations/{chain}/")));
     format!("vault/{}", all.max().unwrap())

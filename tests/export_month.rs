@@ -12,7 +12,7 @@ use std::sync::Arc;
 use backstop::backup::{ExportError, ExportJob, ExportReport, StateDir, export};
 use backstop::http::{Credential, Secret, Service, ServiceOptions, endpoint};
 use backstop::observe::Silent;
-use backstop::restore::{LogsJob, restore_logs};
+use backstop::restore::{LogsJob, LogsReport, Uncovered, WhyUncovered, restore_logs};
 use backstop::sample::{Options, Server, Source, Tenant, serve};
 use backstop::source::catalog::Catalog;
 use backstop::source::graph::{LogReader, Subscriptions};
@@ -98,26 +98,28 @@ impl Month {
         exports.map(|a| a.statement.predicate.details().unwrap()).collect()
     }
 
-    /// Restored events by id; an id that comes twice fails.
-    fn restored(&self, log: &str, from: Timestamp, to: Timestamp) -> BTreeMap<String, Value> {
+    fn restore(&self, log: &str, from: Timestamp, to: Timestamp) -> (LogsReport, Vec<u8>) {
         let mut out = Vec::new();
         let temporary = tempfile::tempdir().unwrap();
-        let report = restore_logs(
-            &LogsJob {
-                ledger: &self.vault.ledger(),
-                identities: &self.vault.identities,
-                chain: &ChainName::export(&stream_of(log)),
-                from,
-                to,
-                as_of: None,
-                all_versions: false,
-                temporary: temporary.path(),
-                monitor: &Silent,
-            },
-            &mut out,
-        )
-        .unwrap();
-        assert_eq!(report.failed.len(), 0);
+        let job = LogsJob {
+            ledger: &self.vault.ledger(),
+            identities: &self.vault.identities,
+            chain: &ChainName::export(&stream_of(log)),
+            from,
+            to,
+            as_of: None,
+            all_versions: false,
+            temporary: temporary.path(),
+            monitor: &Silent,
+        };
+        let report = restore_logs(&job, &mut out).unwrap();
+        (report, out)
+    }
+
+    /// Restored events by id; an id that comes twice fails.
+    fn restored(&self, log: &str, from: Timestamp, to: Timestamp) -> BTreeMap<String, Value> {
+        let (report, out) = self.restore(log, from, to);
+        assert_eq!((report.failed.len(), report.uncovered.len()), (0, 0), "{:?}", report.uncovered);
         let mut events = BTreeMap::new();
         for line in out.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
             let event: Value = serde_json::from_slice(line).unwrap();
@@ -271,6 +273,25 @@ fn what_the_source_has_forgotten_is_said() {
     let windows: Vec<_> = details.iter().filter_map(|d| d.window).collect();
     assert!(windows.windows(2).all(|pair| pair[0].to == pair[1].from));
     assert!(details.iter().any(|d| d.unrecoverable.is_some()) && details.last().unwrap().unrecoverable.is_none());
+    // And whoever reads it back later is told of it, and of what lies before and after all windows.
+    let (first, last, hour) = (windows[0].from, windows.last().unwrap().to, SignedDuration::from_hours(1));
+    let holes: Vec<_> = details.iter().filter_map(|d| d.unrecoverable).collect();
+    let (from, to) = (holes[0].from, holes.last().unwrap().to);
+    assert_eq!(
+        month.restore("signIns", first - hour, last + hour).0.uncovered,
+        [
+            Uncovered { from: first - hour, to: first, why: WhyUncovered::BeforeTheFirst },
+            Uncovered { from, to, why: WhyUncovered::Hole },
+            Uncovered { from: last, to: last + hour, why: WhyUncovered::AfterTheLast },
+        ]
+    );
+    assert_eq!(month.restore("signIns", from - hour, from).0.uncovered, []);
+    let half = from + hour / 2;
+    assert_eq!(
+        month.restore("signIns", half, half + hour).0.uncovered,
+        [Uncovered { from: half, to: half + hour, why: WhyUncovered::Hole }]
+    );
+    assert_eq!(month.restore("signIns", to, last).0.uncovered, []);
 }
 
 #[test]

@@ -611,6 +611,22 @@ fn a_log_object_without_end_is_left(#[case] part: &[u8]) {
     names(&victim.measured(&["verify", "--deep", "--json"], 3), "lost_record", &object);
 }
 
+/// Nothing that was sealed is left out because nobody knows when it was.
+#[test]
+fn what_has_no_time_is_given_for_every_window() {
+    let victim = Victim::new();
+    let forge = victim.forge();
+    let events: &[u8] = b"{\"id\":\"a\"}\n{\"id\":\"b\"}\n";
+    forge.commit_export_of(&seal_repeated(&[(events, 1)], &forge.recipients()), 2, None);
+    for (from, to, expected) in [("2026-11-01", "2026-11-02", 3), ("2031-01-01", "2031-01-02", 2)] {
+        let ran = victim.run(&["restore", "logs", "log", "--from", from, "--to", to, "--out", from, "--json"]);
+        assert!(ran.code == 0 && ran.stderr.contains("2 events have no time"), "{}", ran.stderr);
+        let report = &ran.json()[0];
+        assert_eq!((&report["events"], &report["untimed"], &report["uncovered"]), (&expected.into(), &2.into(), &json!([])), "{report}");
+        assert!(support::read(&victim.sandbox.path(from)).contains("{\"id\":\"a\"}\n{\"id\":\"b\"}\n"));
+    }
+}
+
 #[rstest]
 #[case::empty_lines(b"\n")]
 #[case::short_lines(b"{}\n")]

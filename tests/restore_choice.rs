@@ -99,6 +99,19 @@ fn a_collection_and_an_id_are_enough_to_say() {
     let ran =
         estate.sandbox.backstop(&with_identity(&["restore", "files", "entra", "--to", "no", "--collection", "entra.groups", "--id", &id]));
     assert!(ran.code == 1 && ran.stderr.contains("nothing in the run") && ran.stderr.contains("backstop find"), "{}", ran.stderr);
+    // Of several the one that is there comes back, and the others are named.
+    let several = ["--collection", "entra.users", "--collection", "entra.groups", "--id", &id, "--id", "nobody", "--path", "no/*"];
+    for (n, how) in [&["--to", "several"][..], &["--dry-run"], &["--estimate"]].into_iter().enumerate() {
+        let ran = estate.sandbox.backstop(&with_identity(&[&["restore", "files", "entra", "--json"], how, &several].concat()));
+        assert_eq!(ran.code, 6, "{how:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains("fits no/*, the id nobody"), "{how:?}: {}", ran.stderr);
+        let report = &ran.json()[0];
+        assert_eq!(report["entries"], 1, "{report}");
+        if n < 2 {
+            assert_eq!(report["not_found"], json!(["no/*", "the id nobody"]));
+        }
+    }
+    assert_eq!(files(&estate.sandbox.path("several")), BTreeSet::from([own]));
 }
 
 #[test]

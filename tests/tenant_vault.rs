@@ -77,7 +77,22 @@ fn a_tenants_vault_is_what_the_page_says() {
     let changes = sandbox.json(&["diff", "entra~1", "entra", ID[0], ID[1]], 0);
     assert!(changes.iter().all(|c| c["collection"] != "entra.namedLocations"), "{changes:#?}");
     let told = sandbox.backstop(&["diff", "entra~1", "entra", ID[0], ID[1]]);
-    assert!(told.stderr.contains("entra.namedLocations could not be captured"), "{}", told.stderr);
+    let words = "entra.namedLocations is not complete: it could not be captured since";
+    assert!(told.stderr.contains(words) && told.stderr.contains("neither added nor removed"), "{}", told.stderr);
+    // Nor is a restore of it silent, whichever way it was chosen; and no difference is no proof where nobody looked.
+    for run in ["entra~1", second["run"].as_str().unwrap()] {
+        let dry = sandbox.backstop(&["restore", "files", run, "--dry-run", "--json", ID[0], ID[1]]);
+        assert!(dry.code == 0 && dry.stderr.contains("it could not be captured since"), "{}", dry.stderr);
+        let report = &dry.json()[0];
+        assert_eq!((&report["outcome"], &report["incomplete"][0]["name"]), (&json!("partial"), &json!("entra.namedLocations")), "{report}");
+        assert_eq!(report["incomplete"][0]["absent_since"], locations["absent_since"]);
+    }
+    let whole = sandbox.json(&["restore", "files", "entra", "--dry-run", ID[0], ID[1]], 0).remove(0);
+    assert_eq!((&whole["outcome"], &whole["incomplete"]), (&json!("complete"), &json!([])));
+    let nothing = sandbox.backstop(&["diff", "entra~2", "entra~1", "--html", "none.html", ID[0], ID[1]]);
+    assert_eq!(nothing.stderr.matches("it could not be captured since").count(), 2, "{}", nothing.stderr);
+    let page = fs::read_to_string(sandbox.path("none.html")).unwrap();
+    assert!(page.contains("Not everything was captured") && page.contains("it could not be captured since"));
     tenant.change(5);
     faults(json!([{ "path": "/v1.0/identity/conditionalAccess/namedLocations", "kind": "status", "status": 403, "code": "AccessDenied" }]));
     let fourth = sandbox.json(&["snapshot"], 6).remove(0);
@@ -85,6 +100,11 @@ fn a_tenants_vault_is_what_the_page_says() {
     assert_eq!((&carried["outcome"], &carried["count"]), (&json!("failed"), &json!(count)));
     assert_eq!(carried["as_of"], third["collections"]["entra.namedLocations"]["as_of"]);
     assert!(fourth["changed"].as_u64().unwrap() > 0 && fourth["deleted"] == 0);
+    for args in [&["diff", "entra~1", "entra"][..], &["restore", "files", "entra", "--to", "carried"], &["find", "contoso"]] {
+        let told = sandbox.backstop(&[args, &ID].concat());
+        let words = ["entra.namedLocations", "could not be captured (forbidden): its records are as of"];
+        assert!(told.code == 0 && words.iter().all(|w| told.stderr.contains(w)), "{args:?}: {}{}", told.stdout, told.stderr);
+    }
     faults(json!([]));
 
     let exports = sandbox.json(&["export"], 0);
@@ -99,6 +119,13 @@ fn a_tenants_vault_is_what_the_page_says() {
     let late = exports.iter().find(|e| e["stream"] == "pim-requests").unwrap()["late_events"].as_u64().unwrap();
     let events: u64 = exports.iter().map(|e| e["events"].as_u64().unwrap()).sum();
     assert!(late > 0 && events > late, "{events} events, {late} late");
+    // What no window covers is not told as quiet.
+    let logs = ["restore", "logs", "sign-ins", "--from", "2020-01-01", "--to", "2199-01-01", "--out", "all.ndjson", ID[0], ID[1]];
+    let told = sandbox.backstop(&[&logs[..], &["--json"]].concat());
+    let report = told.json().remove(0);
+    let why: Vec<&str> = report["uncovered"].as_array().unwrap().iter().filter_map(|u| u["why"].as_str()).collect();
+    assert_eq!((told.code, why), (0, vec!["before_the_first", "after_the_last"]), "{}", told.stderr);
+    assert_eq!(told.stderr.matches("what happened then is not known from here").count(), 2, "{}", told.stderr);
     assert_eq!(sandbox.json(&["verify"], 0)[0]["ok"], true);
     let deep = &sandbox.json(&["verify", "--deep", ID[0], ID[1]], 0)[0];
     assert_eq!(deep["ok"], true);

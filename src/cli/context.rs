@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::Global;
 use super::exit::{CliError, Exit};
 use super::output::Output;
+use super::signals::Signals;
 use crate::policy::{LoadedPolicy, LocalVault};
 use crate::store::{LocalStore, LocalStoreOptions, Sha256, Store, SystemClock};
 use crate::vault::attestation::Agent;
@@ -31,16 +32,14 @@ pub fn agent() -> Agent {
 }
 
 /// From now on a process that is interrupted first removes what it restored for a while: it is what the vault seals.
-pub fn leave_nothing_behind() {
-    std::thread::spawn(|| {
-        if super::sample::until_interrupted().is_ok() {
-            crate::restore::clear_scratch();
-            // Whoever is still writing there makes no more than what a second look removes.
-            std::thread::sleep(std::time::Duration::from_millis(50));
-            crate::restore::clear_scratch();
-            std::process::exit(130);
-        }
+pub fn leave_nothing_behind() -> Result<(), CliError> {
+    let mut signals = Signals::hear()?;
+    std::thread::spawn(move || {
+        signals.next();
+        crate::restore::end_scratch();
+        std::process::exit(130);
     });
+    Ok(())
 }
 
 /// Worker threads: as many as cores.

@@ -63,7 +63,7 @@ fn hold(context: &Context, args: &DrillArgs) -> Result<Exit, CliError> {
     let (writer, policy) = context.tester(args.key.as_deref())?;
     let identities = context.identities(&writer.ledger)?;
     let temporary = args.temporary.clone().unwrap_or_else(std::env::temp_dir);
-    leave_nothing_behind();
+    leave_nothing_behind()?;
     let progress = context.output.monitor("drill");
     let report = drill(&DrillJob {
         writer: &writer,

@@ -43,7 +43,12 @@ pub fn run(context: &Context, args: &FindArgs) -> Result<Exit, CliError> {
             };
             // A source without any recovery point then has nothing to find in.
             let (found, none): (Vec<_>, Vec<_>) = sources.map(|s| newest(s.as_str())).partition(Result::is_ok);
-            let mut none = none.into_iter().filter_map(Result::err);
+            let mut none: Vec<CliError> = none.into_iter().filter_map(Result::err).collect();
+            // A store that does not answer is another matter.
+            if let Some(at) = none.iter().position(|e| e.exit != Exit::Usage) {
+                return Err(none.swap_remove(at));
+            }
+            let mut none = none.into_iter();
             match (found.is_empty(), none.next()) {
                 (true, Some(e)) => return Err(e),
                 (true, None) => {
@@ -63,6 +68,7 @@ pub fn run(context: &Context, args: &FindArgs) -> Result<Exit, CliError> {
     let (mut count, mut damaged) = (0, false);
     for attested in &runs {
         let p = &attested.statement.predicate;
+        restore::Lacks::of(p).tell(context, p.run);
         let progress = output.monitor("searching");
         // What lies in the archive tier is not lost.
         let thaw = Thaw { ledger: &ledger, priority: None, wait: false, monitor: &progress };

@@ -1,7 +1,5 @@
-//! `backstop restore files` and `restore logs`.
+//! `backstop restore files`, and what it shares with `restore logs`.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -10,24 +8,24 @@ use globset::escape;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::context::{Context, threads};
 use super::estimate;
 use super::exit::{CliError, Exit};
 use super::output::{BAD, DOUBT, GOOD, at_second, grouped, human_bytes, shown};
+use super::restore_logs::{LogsArgs, logs};
 use super::select;
-use crate::objective::Class;
 use crate::observe::Monitor;
 use crate::policy::LoadedPolicy;
-use crate::restore::{Existing, Failed, FilesJob, LogsJob, Pick, Thaw, known_at, preview, restore_files, restore_logs, snapshot_of};
+use crate::restore::{Existing, Failed, FilesJob, Pick, Thaw, preview, restore_files, snapshot_of};
 use crate::source::PathGlobs;
 use crate::source::catalog::{Catalog, path_of};
 use crate::store::Priority;
 use crate::vault::Ledger;
-use crate::vault::attestation::{CollectionOutcome, Predicate, SnapshotDetails};
+use crate::vault::attestation::{CollectionOutcome, CollectionRecord, Predicate, SnapshotDetails};
 use crate::vault::keys::Identities;
-use crate::vault::names::{ChainName, RunId, ShortName};
+use crate::vault::names::RunId;
 
 /// So many lost records are named for people; all of them for machines.
 const SHOWN: usize = 50;
@@ -98,36 +96,10 @@ enum Rehydrate {
 }
 
 impl RehydrateArgs {
-    fn thaw<'a>(&self, ledger: &'a Ledger, monitor: &'a dyn Monitor) -> Thaw<'a> {
+    pub fn thaw<'a>(&self, ledger: &'a Ledger, monitor: &'a dyn Monitor) -> Thaw<'a> {
         let priority = self.rehydrate.map(|p| if matches!(p, Rehydrate::High) { Priority::High } else { Priority::Standard });
         Thaw { ledger, priority, wait: !self.no_wait, monitor }
     }
-}
-
-#[derive(Args)]
-pub struct LogsArgs {
-    /// The stream
-    stream: String,
-    /// First instant (RFC 3339, or a date in UTC)
-    #[arg(long, value_name = "T")]
-    from: String,
-    /// First instant after the window
-    #[arg(long, value_name = "T")]
-    to: String,
-    /// Where to; stdout unless said
-    #[arg(long, value_name = "FILE")]
-    out: Option<PathBuf>,
-    /// Every version of each event, not only the newest
-    #[arg(long)]
-    all_versions: bool,
-    /// Only say how long it would take, from what restores and tests took
-    #[arg(long)]
-    estimate: bool,
-    /// Only what was known at this run, of the stream or of any other chain
-    #[arg(long, value_name = "RUN")]
-    as_of: Option<String>,
-    #[command(flatten)]
-    rehydrate: RehydrateArgs,
 }
 
 pub fn run(context: &Context, command: &RestoreCommand) -> Result<Exit, CliError> {
@@ -140,8 +112,8 @@ pub fn run(context: &Context, command: &RestoreCommand) -> Result<Exit, CliError
 fn files(context: &Context, args: &FilesArgs) -> Result<Exit, CliError> {
     let begun = Instant::now();
     let at = args.at.as_ref().map(|text| instant("at", text)).transpose()?;
-    let asked = asked_for(args);
-    let only = PathGlobs::new(&asked).map_err(|e| CliError::new(Exit::Usage, format!("--path: {e}")))?;
+    let asked = Asked::of(args)?;
+    let only = &asked.only;
     let (ledger, policy) = context.ledger()?;
     let attested = match (at, &args.run) {
         (Some(at), name) => select::snapshot_at(&ledger, name.as_deref(), at)?,
@@ -149,9 +121,11 @@ fn files(context: &Context, args: &FilesArgs) -> Result<Exit, CliError> {
     };
     let unusable = select::unusable_after(&ledger, &attested)?;
     let predicate = attested.statement.predicate;
-    if at.is_some() {
-        chosen(context, &predicate);
+    let lacks = Lacks::of(&predicate);
+    if let (true, Some(captured)) = (at.is_some(), lacks.captured) {
+        context.output.say(format!("the run {} of {}, captured {}", predicate.run, predicate.chain, at_second(captured)));
     }
+    lacks.tell(context, predicate.run);
     if let (Some(first), Some(last)) = (unusable.first(), unusable.last()) {
         let which = if first == last { format!("{first}") } else { format!("{first} to {last}") };
         context.output.warn(format!(
@@ -160,21 +134,21 @@ fn files(context: &Context, args: &FilesArgs) -> Result<Exit, CliError> {
         ));
     }
     if args.estimate {
-        return estimate_files(context, &ledger, policy.as_ref(), &predicate, &only);
+        return estimate_files(context, &ledger, policy.as_ref(), &predicate, &asked);
     }
     let identities = context.identities(&ledger)?;
     let Some(to) = args.to.as_ref().filter(|_| !args.dry_run) else {
-        return would_restore(context, &ledger, &identities, &predicate, &only, &asked);
+        return would_restore(context, &ledger, &identities, &predicate, &asked);
     };
     let progress = context.output.monitor("restoring");
-    args.rehydrate.thaw(&ledger, &progress).snapshot(&identities, &predicate.chain, predicate.run, &only)?;
+    args.rehydrate.thaw(&ledger, &progress).snapshot(&identities, &predicate.chain, predicate.run, only)?;
     let report = restore_files(&FilesJob {
         ledger: &ledger,
         identities: &identities,
         chain: &predicate.chain,
         run: predicate.run,
         to,
-        pick: Pick::fitting(&only),
+        pick: Pick::fitting(only),
         existing: match (args.overwrite, args.resume) {
             (true, _) => Existing::Replace,
             (_, true) => Existing::Resume,
@@ -194,14 +168,12 @@ fn files(context: &Context, args: &FilesArgs) -> Result<Exit, CliError> {
         estimate::keep(context, policy.as_ref(), class, report.entries, report.read_bytes, seconds);
     }
     output.json(&json!({
-        "run": predicate.run, "source": predicate.chain.source(), "entries": report.entries, "kept": report.kept, "foreign": report.foreign, "restored_bytes": report.restored_bytes,
+        "run": predicate.run, "source": predicate.chain.source(), "outcome": predicate.outcome, "incomplete": lacks.json(), "not_found": asked.not_found(), "entries": report.entries, "kept": report.kept, "foreign": report.foreign, "restored_bytes": report.restored_bytes,
         "tree_sha256": report.tree_sha256, "tree_matches": report.tree_matches, "failed": report.failed,
         "objects_read": report.objects_read, "duration_seconds": seconds,
     }));
     lost(context, &report.failed);
-    if report.entries == 0 && report.failed.is_empty() && !only.is_empty() {
-        return Err(nothing_fits(predicate.run, &asked));
-    }
+    let found = if report.failed.is_empty() { asked.judge(context, predicate.run, report.entries)? } else { Exit::Damage };
     let style = if report.failed.is_empty() { GOOD } else { DOUBT };
     let proof = match report.tree_matches {
         Some(true) => "; every byte and the whole tree proved",
@@ -224,23 +196,69 @@ fn files(context: &Context, args: &FilesArgs) -> Result<Exit, CliError> {
         human_bytes(report.restored_bytes),
         to.display()
     ));
-    Ok(if report.failed.is_empty() { Exit::Done } else { Exit::Damage })
+    Ok(found)
 }
 
-/// What was asked for, as globs: records of collections, by id or all of them, besides whatever fits a path.
-fn asked_for(args: &FilesArgs) -> Vec<String> {
-    let folder = |name: &String| match Catalog::all().collection(name) {
-        Some(spec) => escape(spec.folder()),
-        None => escape(name.trim_matches('/')),
-    };
-    let folders: Vec<String> = args.collection.iter().map(folder).collect();
-    let files: Vec<String> = args.id.iter().map(|id| escape(path_of("", id).trim_start_matches('/'))).collect();
-    let inside = |folder: &String| match files.is_empty() {
-        true => vec![format!("/{folder}")],
-        false => files.iter().map(|file| format!("/{folder}/**/{file}")).collect(),
-    };
-    let records = if folders.is_empty() { files.clone() } else { folders.iter().flat_map(inside).collect() };
-    args.path.iter().cloned().chain(records).collect()
+/// What was asked for: paths, ids, whole collections.
+struct Asked {
+    only: PathGlobs,
+    /// As it was said, and how many of the globs are its.
+    said: Vec<(String, usize)>,
+}
+
+impl Asked {
+    fn of(args: &FilesArgs) -> Result<Self, CliError> {
+        let folder = |name: &String| match Catalog::all().collection(name) {
+            Some(spec) => escape(spec.folder()),
+            None => escape(name.trim_matches('/')),
+        };
+        let folders: Vec<String> = args.collection.iter().map(folder).collect();
+        let mut globs = args.path.clone();
+        let mut said: Vec<(String, usize)> = args.path.iter().map(|path| (path.clone(), 1)).collect();
+        for id in &args.id {
+            let file = escape(path_of("", id).trim_start_matches('/'));
+            let inside = folders.iter().map(|folder| format!("/{folder}/**/{file}"));
+            let all: Vec<String> = if folders.is_empty() { vec![file.clone()] } else { inside.collect() };
+            said.push((format!("the id {id}"), all.len()));
+            globs.extend(all);
+        }
+        if args.id.is_empty() {
+            said.extend(args.collection.iter().map(|name| (format!("the collection {name}"), 1)));
+            globs.extend(folders.iter().map(|folder| format!("/{folder}")));
+        }
+        let only = PathGlobs::noting(&globs).map_err(|e| CliError::new(Exit::Usage, format!("--path: {e}")))?;
+        Ok(Self { only, said })
+    }
+
+    /// What nothing that was looked at fits.
+    fn not_found(&self) -> Vec<String> {
+        let noted = self.only.noted();
+        let mut begin = 0;
+        let mut out = Vec::new();
+        for (said, globs) in &self.said {
+            if !noted.iter().skip(begin).take(*globs).any(|fits| *fits) {
+                out.push(said.clone());
+            }
+            begin += globs;
+        }
+        out
+    }
+
+    /// An error where nothing was found at all; otherwise what is missing is told, and the rest was done.
+    fn judge(&self, context: &Context, run: RunId, entries: u64) -> Result<Exit, CliError> {
+        let missing = self.not_found();
+        if missing.is_empty() {
+            return Ok(Exit::Done);
+        }
+        let message = format!("nothing in the run {run} fits {}", missing.join(", "));
+        if entries == 0 {
+            return Err(CliError::new(Exit::Failed, message).hint(
+                "`backstop find NAME --identity FILE` finds records by name; `backstop show RUN --identity FILE` lists all of them",
+            ));
+        }
+        context.output.warn(message);
+        Ok(Exit::Partial)
+    }
 }
 
 fn estimate_files(
@@ -248,17 +266,21 @@ fn estimate_files(
     ledger: &Ledger,
     policy: Option<&LoadedPolicy>,
     predicate: &Predicate,
-    only: &PathGlobs,
+    asked: &Asked,
 ) -> Result<Exit, CliError> {
+    let only = &asked.only;
     let identities = Identities::load(&context.global.identity)?;
     let Ok(details) = predicate.details::<SnapshotDetails>() else {
         return Err(CliError::new(Exit::Failed, format!("the attestation of {} cannot be read", predicate.run)));
     };
+    let mut found = Exit::Done;
     let (entries, stored_bytes) = if only.is_empty() {
         (details.entries, snapshot_of(ledger, &predicate.chain, predicate.run)?.stored_bytes)
     } else {
         let identities = context.identities(ledger)?;
         let seen = preview(ledger, &identities, (&predicate.chain, predicate.run), Pick::fitting(only), |_, _| {})?;
+        lost(context, &seen.failed);
+        found = if seen.failed.is_empty() { asked.judge(context, predicate.run, seen.entries)? } else { Exit::Damage };
         (seen.entries, seen.stored_bytes)
     };
     let class = estimate::class_of_run(&predicate.chain, &predicate.objects);
@@ -266,20 +288,32 @@ fn estimate_files(
     let work = estimate::Work { chain: &predicate.chain, class, entries, stored_bytes, about };
     let thaw = Thaw { ledger, priority: None, wait: false, monitor: &crate::observe::Silent };
     let archived = thaw.snapshot(&identities, &predicate.chain, predicate.run, only);
-    estimate::tell(context, ledger, policy, &work, archived)
+    let told = estimate::tell(context, ledger, policy, &work, archived)?;
+    Ok(if found == Exit::Done { told } else { found })
 }
 
-fn nothing_fits(run: RunId, asked: &[String]) -> CliError {
-    CliError::new(Exit::Failed, format!("nothing in the run {run} fits {}", asked.join(", ")))
-        .hint("`backstop find NAME --identity FILE` finds records by name; `backstop show RUN --identity FILE` lists all of them")
+/// What a recovery point does not have as it was when it was captured.
+pub struct Lacks {
+    captured: Option<Timestamp>,
+    collections: Vec<CollectionRecord>,
 }
 
-/// Says which recovery point an instant led to, and what it lacks.
-fn chosen(context: &Context, predicate: &Predicate) {
-    let Ok(details) = predicate.details::<SnapshotDetails>() else { return };
-    context.output.say(format!("the run {} of {}, captured {}", predicate.run, predicate.chain, at_second(details.captured)));
-    for c in details.collections.iter().filter(|c| c.outcome != CollectionOutcome::Complete) {
-        context.output.warn(format!("{DOUBT}{}{DOUBT:#} is not complete in it ({:?})", shown(&c.name), c.outcome));
+impl Lacks {
+    pub fn of(predicate: &Predicate) -> Self {
+        let Ok(details) = predicate.details::<SnapshotDetails>() else { return Self { captured: None, collections: Vec::new() } };
+        let incomplete = details.collections.into_iter().filter(|c| c.outcome != CollectionOutcome::Complete);
+        Self { captured: Some(details.captured), collections: incomplete.collect() }
+    }
+
+    pub fn tell(&self, context: &Context, run: RunId) {
+        for c in &self.collections {
+            let why = c.lacks().unwrap_or_default();
+            context.output.warn(format!("{DOUBT}{}{DOUBT:#} is not complete in the run {run}: {why}", shown(&c.name)));
+        }
+    }
+
+    fn json(&self) -> Value {
+        json!(self.collections)
     }
 }
 
@@ -288,23 +322,20 @@ fn would_restore(
     ledger: &Ledger,
     identities: &Identities,
     predicate: &Predicate,
-    only: &PathGlobs,
-    asked: &[String],
+    asked: &Asked,
 ) -> Result<Exit, CliError> {
     let output = context.output;
-    let seen = preview(ledger, identities, (&predicate.chain, predicate.run), Pick::fitting(only), |path, size| {
+    let seen = preview(ledger, identities, (&predicate.chain, predicate.run), Pick::fitting(&asked.only), |path, size| {
         if !output.json {
             output.tell(format!("{:>10}  {}", human_bytes(size), shown(path)));
         }
     })?;
     output.json(&json!({
-        "run": predicate.run, "source": predicate.chain.source(), "dry_run": true, "entries": seen.entries,
+        "run": predicate.run, "source": predicate.chain.source(), "dry_run": true, "outcome": predicate.outcome, "incomplete": Lacks::of(predicate).json(), "not_found": asked.not_found(), "entries": seen.entries,
         "restored_bytes": seen.bytes, "objects": seen.objects, "stored_bytes": seen.stored_bytes, "failed": seen.failed,
     }));
     lost(context, &seen.failed);
-    if seen.entries == 0 && seen.failed.is_empty() && !only.is_empty() {
-        return Err(nothing_fits(predicate.run, asked));
-    }
+    let found = if seen.failed.is_empty() { asked.judge(context, predicate.run, seen.entries)? } else { Exit::Damage };
     output.say(format!(
         "{} entries, {}; to be read: {} sealed, {}; nothing was written",
         grouped(seen.entries),
@@ -312,7 +343,7 @@ fn would_restore(
         grouped(seen.objects),
         human_bytes(seen.stored_bytes)
     ));
-    Ok(if seen.failed.is_empty() { Exit::Done } else { Exit::Damage })
+    Ok(found)
 }
 
 pub fn lost(context: &Context, failed: &[Failed]) {
@@ -330,109 +361,4 @@ pub fn instant(name: &str, text: &str) -> Result<Timestamp, CliError> {
     let day = || text.parse::<Date>().ok().and_then(|d| d.to_zoned(TimeZone::UTC).ok()).map(|z| z.timestamp());
     let bad = || CliError::new(Exit::Usage, format!("--{name} {text:?} is not an instant: write 2026-11-23T08:00:00Z or 2026-11-23"));
     text.parse().ok().or_else(day).ok_or_else(bad)
-}
-
-fn logs(context: &Context, args: &LogsArgs) -> Result<Exit, CliError> {
-    let begun = Instant::now();
-    let (from, to) = (instant("from", &args.from)?, instant("to", &args.to)?);
-    if from >= to {
-        return Err(CliError::new(Exit::Usage, "--from must lie before --to"));
-    }
-    let (ledger, policy) = context.ledger()?;
-    let stream: ShortName = args.stream.parse().map_err(|e| CliError::new(Exit::Usage, format!("{e}")))?;
-    let chain = ChainName::export(&stream);
-    let chains = ledger.chains()?;
-    if !chains.contains(&chain) {
-        let names: Vec<String> = chains.iter().filter_map(ChainName::stream).map(|s| s.to_string()).collect();
-        return Err(CliError::new(Exit::Usage, format!("the vault has no stream {stream}")).hint(super::select::there_are(&names)));
-    }
-    let as_of = args.as_of.as_ref().map(|text| select::find(&ledger, text, None)).transpose()?;
-    let as_of = as_of.map(|run| known_at(&ledger, &chain, &run)).transpose()?;
-    let identities = if args.estimate { Identities::load(&context.global.identity)? } else { context.identities(&ledger)? };
-    let temporary = std::env::temp_dir();
-    let progress = context.output.monitor("reading");
-    let job = LogsJob {
-        ledger: &ledger,
-        identities: &identities,
-        chain: &chain,
-        from,
-        to,
-        as_of,
-        all_versions: args.all_versions,
-        temporary: &temporary,
-        monitor: &progress,
-    };
-    let objects = job.objects()?;
-    let stored_bytes = objects.iter().map(|o| o.object.size).sum();
-    if args.estimate {
-        let entries = objects.iter().map(|o| o.span.count).sum();
-        let about = json!({ "stream": args.stream, "from": from, "to": to });
-        let work = estimate::Work { chain: &chain, class: Class::Logs, entries, stored_bytes, about };
-        let archived = Thaw { ledger: &ledger, priority: None, wait: false, monitor: &progress }.logs(&objects);
-        return estimate::tell(context, &ledger, policy.as_ref(), &work, archived);
-    }
-    args.rehydrate.thaw(&ledger, &progress).logs(&objects)?;
-    let report = match &args.out {
-        Some(path) => {
-            let failed = |e: std::io::Error| CliError::new(Exit::Failed, format!("cannot write {}: {e}", path.display()));
-            // A file by that name appears whole or not at all.
-            let dir = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
-            let file = tempfile::Builder::new().prefix(".backstop-").tempfile_in(dir).map_err(failed)?;
-            let mut out = BufWriter::with_capacity(1 << 18, file);
-            let report = restore_logs(&job, &mut out)?;
-            let file = out.into_inner().map_err(|e| failed(e.into_error()))?;
-            file.as_file().sync_all().map_err(failed)?;
-            use std::os::unix::fs::PermissionsExt;
-            let umask = 0o644;
-            file.as_file().set_permissions(std::fs::Permissions::from_mode(umask)).map_err(failed)?;
-            file.persist(path).map_err(|e| failed(e.error))?;
-            report
-        }
-        None => {
-            let mut out = BufWriter::with_capacity(
-                1 << 18,
-                File::from(
-                    std::os::fd::AsFd::as_fd(&std::io::stdout())
-                        .try_clone_to_owned()
-                        .map_err(|e| CliError::new(Exit::Failed, e.to_string()))?,
-                ),
-            );
-            let report = restore_logs(&job, &mut out)?;
-            out.flush().map_err(|e| CliError::new(Exit::Failed, format!("cannot write: {e}")))?;
-            report
-        }
-    };
-    progress.finish();
-    let seconds = begun.elapsed().as_secs_f64();
-    if report.failed.is_empty() && report.disposed.is_empty() {
-        estimate::keep(context, policy.as_ref(), Class::Logs, report.events, stored_bytes, seconds);
-    }
-    lost(context, &report.failed);
-    let output = context.output;
-    for d in &report.disposed {
-        output.warn(format!(
-            "{DOUBT}destroyed{DOUBT:#} {} objects of up to {} events: the disposition {} of {}, after their retention",
-            d.objects,
-            grouped(d.events),
-            d.run,
-            d.at
-        ));
-    }
-    if args.out.is_some() {
-        output.json(&json!({
-            "stream": args.stream, "from": from, "to": to, "events": report.events, "superseded": report.superseded,
-            "objects_read": report.objects_read, "failed": report.failed, "disposed": report.disposed, "duration_seconds": seconds,
-        }));
-        output.say(format!(
-            "{GOOD}{} events of {}{GOOD:#}, {} earlier versions and repetitions left out; {seconds:.1} s",
-            grouped(report.events),
-            args.stream,
-            grouped(report.superseded)
-        ));
-    }
-    Ok(match (report.failed.is_empty(), report.disposed.is_empty()) {
-        (false, _) => Exit::Damage,
-        (true, false) => Exit::Partial,
-        (true, true) => Exit::Done,
-    })
 }

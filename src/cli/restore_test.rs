@@ -58,7 +58,7 @@ pub fn run(context: &Context, args: &RestoreTestArgs) -> Result<Exit, CliError> 
     let (writer, policy) = context.tester(args.key.as_deref())?;
     let identities = context.identities(&writer.ledger)?;
     let temporary = args.temporary.clone().unwrap_or_else(std::env::temp_dir);
-    leave_nothing_behind();
+    leave_nothing_behind()?;
     let jobs = policy.policy.jobs.values().filter_map(|job| job.value.restore_test.as_ref());
     let outside: Vec<String> = jobs.flat_map(|test| test.outside.iter().cloned()).collect();
     let progress = Arc::new(context.output.monitor("testing"));

@@ -16,6 +16,7 @@ use super::context::Context;
 use super::exit::{CliError, Exit};
 use super::otlp::Numbers;
 use super::scheduler::{Order, Shown, Standing, ToDesk, run_agent, run_desk};
+use super::signals::{Heard, Signals};
 use super::{daemon, otlp, status, store};
 use crate::agent::{Agent, Happening, Means, Processes, Reader, Settings, StateLock, VaultHead, Work, jobs};
 use crate::alert::{Condition, Courier, Desk, Keeper};
@@ -256,6 +257,9 @@ impl<'c> Daemon<'c> {
                         info!("the agent stops: nothing more is begun");
                         notify(&[NotifyState::Stopping]);
                         let _ = self.orders.send(Order::Stop);
+                        if let Ok(mut view) = self.board.write() {
+                            view.stopping = true;
+                        }
                         stopping = Some(SystemClock.monotonic());
                     }
                 }
@@ -491,27 +495,17 @@ pub fn forward<T: Send + 'static>(from: Receiver<()>, to: Sender<T>, what: fn() 
 
 /// Hears SIGTERM, SIGINT and SIGHUP.
 pub fn signals(wake: Sender<Wake>) -> Result<(), CliError> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let fail = |error: std::io::Error| CliError::new(Exit::Failed, format!("cannot wait for signals: {error}"));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(fail)?;
-    let (mut term, mut int, mut hup) = {
-        let _inside = runtime.enter();
-        let of = |kind: SignalKind| signal(kind).map_err(fail);
-        (of(SignalKind::terminate())?, of(SignalKind::interrupt())?, of(SignalKind::hangup())?)
-    };
+    let mut signals = Signals::hear()?;
     std::thread::spawn(move || {
-        runtime.block_on(async move {
-            loop {
-                let heard = tokio::select! {
-                    _ = term.recv() => Wake::Stop,
-                    _ = int.recv() => Wake::Stop,
-                    _ = hup.recv() => Wake::Reload,
-                };
-                if wake.send(heard).is_err() {
-                    return;
-                }
+        loop {
+            let heard = match signals.next() {
+                Heard::End => Wake::Stop,
+                Heard::HangUp => Wake::Reload,
+            };
+            if wake.send(heard).is_err() {
+                return;
             }
-        });
+        }
     });
     Ok(())
 }

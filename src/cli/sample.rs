@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::context::Context;
 use super::exit::{CliError, Exit};
 use super::output::{FAINT, STRONG};
+use super::signals::Signals;
 use crate::sample::{DISASTERS, Options, SampleError, Tenant, serve};
 
 #[derive(Subcommand)]
@@ -120,24 +121,9 @@ fn run_server(context: &Context, args: &ServeArgs) -> Result<Exit, CliError> {
         .output
         .tell(format!("  {FAINT}In a policy, give {url} in place of login.microsoftonline.com, graph.microsoft.com and{FAINT:#}"));
     context.output.tell(format!("  {FAINT}management.azure.com. It holds {} invented users; stop it with Ctrl-C.{FAINT:#}", options.users));
-    until_interrupted()?;
+    Signals::hear()?.next();
     drop(server);
     Ok(Exit::Done)
-}
-
-/// Until the user or the system wants it to end.
-pub fn until_interrupted() -> Result<(), CliError> {
-    let fail = |error: std::io::Error| CliError::new(Exit::Failed, format!("cannot wait for signals: {error}"));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(fail)?;
-    runtime.block_on(async {
-        let mut end = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(fail)?;
-        let mut hang_up = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).map_err(fail)?;
-        tokio::select! {
-            done = tokio::signal::ctrl_c() => done.map_err(fail),
-            _ = end.recv() => Ok(()),
-            _ = hang_up.recv() => Ok(()),
-        }
-    })
 }
 
 /// Turns a knob of a running sample tenant and tells what it did.

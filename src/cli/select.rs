@@ -1,11 +1,16 @@
 //! Which run is meant: `latest`, a source or stream, `NAME~2`, `CHAIN/42`, a run id or its beginning.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 
 use super::exit::{CliError, Exit};
 use crate::vault::attestation::{Kind, Outcome, SnapshotDetails};
 use crate::vault::names::{ChainName, ShortName};
 use crate::vault::{Attested, Ledger};
+
+/// So many numbers without an attestation are looked for.
+const MOST_UNUSABLE: usize = 1000;
 
 /// How runs may be named, for help texts.
 pub const RUN_HELP: &str =
@@ -108,10 +113,13 @@ pub fn unusable_after(ledger: &Ledger, snapshot: &Attested) -> Result<Vec<u64>, 
     let counts = |a: &&Attested| a.statement.kind == Kind::Snapshot && a.statement.predicate.outcome != Outcome::Failed;
     let next = later.clone().filter(counts).map(Attested::sequence).min().unwrap_or(u64::MAX);
     // What whoever came next found unusable was never committed, or is made up for.
-    let skipped: Vec<u64> = later.flat_map(|a| a.statement.predicate.skipped.iter().copied()).collect();
-    let all = view.voids.iter().map(|v| v.sequence).chain(view.missing.iter().copied());
-    let usable = |n: &u64| view.attested.iter().any(|a| a.sequence() == *n);
-    Ok(all.filter(|n| (own + 1..next).contains(n) && !skipped.contains(n) && !usable(n)).collect())
+    let skipped: HashSet<u64> = later.clone().flat_map(|a| a.statement.predicate.skipped.iter().copied()).collect();
+    let usable: HashSet<u64> = later.map(Attested::sequence).collect();
+    // What was cut off at the end is known to the newest checkpoint alone.
+    let seen = usable.iter().copied().chain(view.voids.iter().map(|v| v.sequence)).max().unwrap_or(own);
+    let head = seen.max(ledger.checkpointed_head(&snapshot.statement.predicate.chain)?.unwrap_or(0));
+    let between = own + 1..next.min(head.saturating_add(1));
+    Ok(between.filter(|n| !skipped.contains(n) && !usable.contains(n)).take(MOST_UNUSABLE).collect())
 }
 
 /// Finds the newest recovery point of a source at or before an instant: by the instant up to which its state is known.

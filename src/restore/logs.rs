@@ -2,7 +2,8 @@
 //!
 //! The same id with other bytes is a new version of the event; the newest (by sequence, then line) is
 //! given, or all of them. Bytes that were sealed again in a later run count from their first sealing. An
-//! event without a time stands at the time of the event before it in its object.
+//! event without a time stands at the time of the event before it in its object; where nothing in an object
+//! has a time, all of it is given for every window.
 
 use std::collections::HashSet;
 use std::io::{self, BufRead, BufReader, Write};
@@ -27,6 +28,8 @@ use crate::vault::{Attested, ChainView, Disposal, Ledger};
 const SORT_BUDGET: usize = 48 << 20;
 /// Events that arrive later than this are not looked for in a run whose attestation cannot be used.
 const LATE: SignedDuration = SignedDuration::from_hours(24);
+/// So many attestations beyond the end of a chain are named.
+const MOST_CUT_OFF: usize = 1000;
 /// The longest event, in bytes.
 const MAX_EVENT: u64 = 64 << 20;
 
@@ -65,6 +68,33 @@ pub struct LogsReport {
     pub failed: Vec<Failed>,
     /// What was destroyed after its retention, and is therefore not among the events.
     pub disposed: Vec<LogDisposal>,
+    /// Parts of the window of which the vault never had the events, in order; empty for a stream that is only imported.
+    pub uncovered: Vec<Uncovered>,
+    /// Events of objects in which no event has a time: they are given for every window.
+    pub untimed: u64,
+}
+
+/// Why a part of a window is not in the vault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhyUncovered {
+    /// Before the first window that was exported.
+    BeforeTheFirst,
+    /// After the last window that was exported.
+    AfterTheLast,
+    /// Between windows: the service no longer had it when it was exported, or an attestation is missing.
+    Hole,
+}
+
+/// A part of the window whose events the vault never had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Uncovered {
+    /// First instant.
+    pub from: Timestamp,
+    /// First instant after it.
+    pub to: Timestamp,
+    /// Why.
+    pub why: WhyUncovered,
 }
 
 /// Events of the window that were destroyed after their retention.
@@ -197,13 +227,48 @@ impl LogsJob<'_> {
         Ok(objects)
     }
 
+    /// What of the window no export covers: that nothing is given of it does not mean that nothing happened.
+    fn uncovered(&self, view: &ChainView) -> Vec<Uncovered> {
+        let until = self.as_of.unwrap_or(u64::MAX);
+        let exports = view.attested.iter().filter(|a| a.statement.kind == Kind::Export && a.sequence() <= until);
+        let good = exports.filter(|a| a.statement.predicate.outcome != Outcome::Failed);
+        let mut covered: Vec<(Timestamp, Timestamp)> = Vec::new();
+        for details in good.filter_map(|a| a.statement.predicate.details::<ExportDetails>().ok()) {
+            let Some(window) = details.window else { continue };
+            // What the service no longer had is the beginning of a window.
+            let from = details.unrecoverable.map_or(window.from, |lost| lost.to);
+            covered.extend((from < window.to).then_some((from, window.to)));
+        }
+        covered.sort_unstable();
+        let (Some(first), Some(last)) = (covered.first().map(|c| c.0), covered.iter().map(|c| c.1).max()) else { return Vec::new() };
+        let why = |from: Timestamp, to: Timestamp| match () {
+            () if to <= first => WhyUncovered::BeforeTheFirst,
+            () if from >= last => WhyUncovered::AfterTheLast,
+            () => WhyUncovered::Hole,
+        };
+        let mut at = self.from;
+        let mut out = Vec::new();
+        for (from, to) in covered.into_iter().chain([(Timestamp::MAX, Timestamp::MAX)]) {
+            let end = from.min(self.to);
+            if at < end {
+                out.push(Uncovered { from: at, to: end, why: why(at, end) });
+            }
+            at = at.max(to);
+        }
+        out
+    }
+
     /// Attestations that are missing or void, of runs that may have sealed events of the window: nobody knows what.
-    fn unknown(&self, view: &ChainView) -> Vec<Failed> {
+    fn unknown(&self, view: &ChainView) -> Result<Vec<Failed>, RestoreError> {
         let window = |a: &Attested| a.statement.predicate.details::<ExportDetails>().ok().and_then(|d| d.window);
         // Whoever committed after such a number, and said so, exported again what it would have held.
         let skipped: HashSet<u64> = view.attested.iter().flat_map(|a| a.statement.predicate.skipped.iter().copied()).collect();
         let voids = view.voids.iter().map(|v| (v.sequence, v.reason.message.as_str()));
-        let all = voids.chain(view.missing.iter().map(|n| (*n, "it is missing")));
+        // What was cut off at the end is known to the newest checkpoint alone.
+        let last = view.attested.last().map_or(0, Attested::sequence).max(view.voids.last().map_or(0, |v| v.sequence));
+        let cut_off = last + 1..=self.ledger.checkpointed_head(self.chain)?.unwrap_or(0);
+        let missing = view.missing.iter().copied().chain(cut_off.take(MOST_CUT_OFF)).map(|n| (n, "it is missing"));
+        let all = voids.chain(missing);
         // A damaged one may stand in a bundle.
         let all = all.filter(|(n, _)| view.attested.binary_search_by_key(n, Attested::sequence).is_err());
         let lost = all.filter(|(n, _)| !skipped.contains(n) && self.as_of.is_none_or(|until| *n <= until)).filter(|(n, _)| {
@@ -214,8 +279,8 @@ impl LogsJob<'_> {
             self.from < after.map_or(Timestamp::MAX, |w| w.from) && self.to > from
         });
         let name = |n: u64| self.chain.envelope(n);
-        lost.map(|(n, why)| Failed::object(&name(n), format!("what this run sealed is not known: its attestation cannot be used: {why}")))
-            .collect()
+        let told = |n, why| Failed::object(&name(n), format!("what this run sealed is not known: its attestation cannot be used: {why}"));
+        Ok(lost.map(|(n, why)| told(n, why)).collect())
     }
 }
 
@@ -223,7 +288,7 @@ impl LogsJob<'_> {
 pub fn restore_logs(job: &LogsJob<'_>, out: &mut dyn Write) -> Result<LogsReport, RestoreError> {
     let spill = |source| RestoreError::Write { operation: "sort in", path: job.temporary.to_owned(), source };
     let view = job.ledger.chain(job.chain)?;
-    let mut report = LogsReport { failed: job.unknown(&view), ..LogsReport::default() };
+    let mut report = LogsReport { failed: job.unknown(&view)?, uncovered: job.uncovered(&view), ..LogsReport::default() };
     let mut by_id = Sorter::new(job.temporary, SORT_BUDGET);
     for (ordinal, log) in job.of_window(&view)?.iter().enumerate() {
         if let Some(disposal) = job.ledger.disposal_of(&log.object.name, &log.object.sha256)
@@ -233,12 +298,15 @@ pub fn restore_logs(job: &LogsJob<'_>, out: &mut dyn Write) -> Result<LogsReport
             continue;
         }
         report.objects_read += 1;
-        let mut current = log.span.first.unwrap_or(Timestamp::UNIX_EPOCH);
+        let mut current = log.span.first;
         let read = read_log_object(job.ledger, job.identities, log, |line, key, number| {
-            current = key.time.unwrap_or(current);
-            if current < job.from || current >= job.to {
+            current = key.time.or(current);
+            // Where nothing has a time, nothing can be left out.
+            let at = current.unwrap_or(job.from);
+            if at < job.from || at >= job.to {
                 return Ok(());
             }
+            report.untimed += u64::from(current.is_none());
             let identity = match &key.id {
                 Some(id) => Sha256::of(id.as_bytes()),
                 None => Sha256::of(format!("{} {number}", log.object.sha256).as_bytes()),
@@ -248,7 +316,7 @@ pub fn restore_logs(job: &LogsJob<'_>, out: &mut dyn Write) -> Result<LogsReport
             sort_key.extend(log.sequence.to_be_bytes());
             sort_key.extend((ordinal as u64).to_be_bytes());
             sort_key.extend(number.to_be_bytes());
-            let mut value = order_of(current).to_vec();
+            let mut value = order_of(at).to_vec();
             value.extend_from_slice(line);
             by_id.push(&sort_key, &value)
         });

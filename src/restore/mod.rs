@@ -27,9 +27,12 @@ use crate::vault::seal::SealError;
 pub use diff::{AttributeChange, Change, DiffReport, RecordChange, diff, diff_raw};
 pub use files::{Existing, FilesJob, FilesReport, Pick, restore_files, restore_tree};
 pub use find::{FindReport, Found, Preview, find, preview};
-pub use logs::{LogDisposal, LogObject, LogsJob, LogsReport, known_at, log_objects, log_objects_of, read_log_object, restore_logs};
+pub use logs::{
+    LogDisposal, LogObject, LogsJob, LogsReport, Uncovered, WhyUncovered, known_at, log_objects, log_objects_of, read_log_object,
+    restore_logs,
+};
 pub use members::{Members, Wanted, unpack_segment};
-pub use scratch::{Scratch, clear_scratch};
+pub use scratch::{Scratch, end_scratch};
 pub use thaw::Thaw;
 pub use tree::{Lineage, TreeInfo, open_manifest, read_history, read_tree, snapshot_of};
 pub use walk::{Stopped, Walk};

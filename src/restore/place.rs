@@ -20,7 +20,13 @@ pub(super) struct Place {
     root: PathBuf,
     fd: OwnedFd,
     overwrite: bool,
+    /// Whether what is written may fail after it was taken.
+    defers: bool,
 }
+
+/// File systems that take what is written and may lose it later, with an error that closing a file would tell and nobody
+/// hears: NFS, SMB, CIFS, SMB2, FUSE, 9P, Ceph, AFS. As statfs(2) names them.
+const DEFERRING: [u32; 8] = [0x6969, 0x517B, 0xFF53_4D42, 0xFE53_4D42, 0x6573_5546, 0x0102_1997, 0x00C3_6400, 0x5346_414F];
 
 /// A path split into its directory and its name, as bytes.
 pub(super) struct Target {
@@ -54,7 +60,10 @@ impl Place {
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(root, flags, Mode::empty()).map_err(|e| write("open")(e.into()))?;
-        Ok(Self { root: root.to_owned(), fd, overwrite })
+        let kind = rustix::fs::statfs(root).map_err(|e| write("open")(e.into()))?.f_type;
+        // Wider on some machines; the numbers are of 32 bits.
+        let defers = DEFERRING.iter().any(|known| i64::from(*known) == kind as i64 & 0xFFFF_FFFF);
+        Ok(Self { root: root.to_owned(), fd, overwrite, defers })
     }
 
     pub fn path(&self) -> &Path {
@@ -137,7 +146,7 @@ impl Place {
     ) -> io::Result<()> {
         let parent = self.parent(target, last)?;
         let mut file = self.create(parent, &target.name, mode)?;
-        let written = file.write_all(bytes).and_then(|()| finish(&file, mode, mtime));
+        let written = file.write_all(bytes).and_then(|()| self.settle(&file)).and_then(|()| finish(&file, mode, mtime));
         if written.is_err() {
             // A torn file must not look like a restored one.
             let _ = self.make_way(parent, &target.name);
@@ -189,12 +198,27 @@ impl Place {
 
     /// Gives a finished large file its name.
     pub fn finish_large(&self, large: &Large, mode: Option<u32>, mtime: Option<Mtime>) -> io::Result<()> {
+        use rustix::io::Errno;
+        self.settle(&large.file)?;
         finish(&large.file, mode.or(Some(0o644)), mtime)?;
         if self.overwrite {
             self.make_way(&large.parent, &large.name)?;
         }
-        rustix::fs::renameat_with(&large.parent, &large.temporary[..], &large.parent, &large.name[..], rustix::fs::RenameFlags::NOREPLACE)?;
-        Ok(())
+        let (dir, from, to) = (&large.parent, &large.temporary[..], &large.name[..]);
+        match rustix::fs::renameat_with(dir, from, dir, to, rustix::fs::RenameFlags::NOREPLACE) {
+            // NFS and others cannot be asked so.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => match rustix::fs::statat(dir, to, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => Ok(rustix::fs::renameat(dir, from, dir, to)?),
+                Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+                Err(e) => Err(e.into()),
+            },
+            other => Ok(other?),
+        }
+    }
+
+    /// What was written is there, or an error says that it is not.
+    fn settle(&self, file: &File) -> io::Result<()> {
+        if self.defers { file.sync_data() } else { Ok(()) }
     }
 
     /// Takes an unfinished large file away.

@@ -2,9 +2,10 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -28,13 +29,38 @@ impl Scratch {
             }
         }
         let only_us = fs::Permissions::from_mode(0o700);
-        let path = tempfile::Builder::new().prefix(PREFIX).permissions(only_us).tempdir_in(below)?.keep();
-        if let Ok(mut used) = USED.lock() {
-            used.push(path.clone());
+        loop {
+            let path = {
+                // Made and known in one step, or an end that comes between them would leave it behind.
+                let mut used = USED.lock().unwrap_or_else(PoisonError::into_inner);
+                if used.ended {
+                    drop(used);
+                    wait_for_the_end();
+                }
+                let path = tempfile::Builder::new().prefix(PREFIX).permissions(only_us.clone()).tempdir_in(below)?.keep();
+                used.dirs.push(path.clone());
+                path
+            };
+            match File::open(&path)
+                .and_then(|lock| flock(&lock, FlockOperation::NonBlockingLockExclusive).map(|()| lock).map_err(io::Error::from))
+            {
+                // Another process that begins may have taken it for left behind before it was locked.
+                Ok(lock) if lock.metadata()?.nlink() > 0 => return Ok(Self { path, _lock: lock }),
+                Ok(_) => {}
+                Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::WouldBlock) => {}
+                Err(e) => {
+                    _ = clear(&path);
+                    return Err(e);
+                }
+            }
         }
-        let lock = File::open(&path)?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
-        Ok(Self { path, _lock: lock })
+    }
+
+    /// Goes on, unless this process is being ended: then what is missing here is no finding, and nobody is to be told of it.
+    pub fn unless_ended(&self) {
+        if USED.lock().unwrap_or_else(PoisonError::into_inner).ended {
+            wait_for_the_end();
+        }
     }
 
     /// Where it is.
@@ -61,17 +87,45 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
+        self.unless_ended();
         _ = clear(&self.path);
     }
 }
 
-/// Every directory in use by this process.
-static USED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+/// Every directory that this process used.
+struct Used {
+    dirs: Vec<PathBuf>,
+    ended: bool,
+}
 
-/// Removes what this process has restored for a while: it is about to be ended.
-pub fn clear_scratch() {
-    let used = USED.lock().map(|used| used.clone()).unwrap_or_default();
-    used.iter().for_each(|path| _ = clear(path));
+static USED: Mutex<Used> = Mutex::new(Used { dirs: Vec::new(), ended: false });
+
+/// How long is waited for those who still write there.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Removes what this process has restored for a while. To be called by who then ends the process: whoever uses such a
+/// directory waits for that.
+pub fn end_scratch() {
+    let dirs = {
+        let mut used = USED.lock().unwrap_or_else(PoisonError::into_inner);
+        used.ended = true;
+        used.dirs.clone()
+    };
+    let begun = Instant::now();
+    loop {
+        // Others may write there until the directory is gone below them; then they can no more.
+        let gone = dirs.iter().filter(|path| clear(path).is_ok() || !path.exists()).count();
+        if gone == dirs.len() || begun.elapsed() > PATIENCE {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn wait_for_the_end() -> ! {
+    loop {
+        std::thread::park();
+    }
 }
 
 /// Removes a directory and everything in it; directories that even their owner may not write are made writable first.

@@ -67,6 +67,25 @@ pub struct CollectionRecord {
     pub absent_since: Option<Timestamp>,
 }
 
+impl CollectionRecord {
+    /// Whether the snapshot has nothing of it because it could not be captured.
+    pub fn is_absent(&self) -> bool {
+        self.absent_since.is_some() && self.as_of.is_none()
+    }
+
+    /// Why the snapshot is not what the collection was then, for people; nothing where it is.
+    pub fn lacks(&self) -> Option<String> {
+        let why = self.error_code.as_ref().map(|code| format!(" ({})", code.replace('_', " "))).unwrap_or_default();
+        Some(match (self.outcome, self.as_of, self.absent_since) {
+            (CollectionOutcome::Complete, ..) => return None,
+            (CollectionOutcome::Partial, ..) => format!("some of its records could not be captured{why}"),
+            (_, Some(as_of), _) => format!("it could not be captured{why}: its records are as of {as_of:.0}"),
+            (_, None, Some(since)) => format!("it could not be captured since {since:.0}{why}: there are no records of it"),
+            (_, None, None) => format!("it could not be captured{why}"),
+        })
+    }
+}
+
 /// What a snapshot adds to the predicate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SnapshotDetails {

@@ -92,6 +92,8 @@ pub struct View {
     pub status_error: Option<String>,
     /// Why nothing is begun.
     pub held: Option<String>,
+    /// Whether it was told to end.
+    pub stopping: bool,
     /// Why the policy on the disk is not in force.
     pub policy_error: Option<String>,
     /// Open alerts, the worst first.

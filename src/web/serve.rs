@@ -103,6 +103,9 @@ fn healthy(view: &View, now: Timestamp) -> Result<(), String> {
 /// It looks around, may begin jobs, and can read its vault.
 fn ready(view: &View, now: Timestamp) -> Result<(), String> {
     healthy(view, now)?;
+    if view.stopping {
+        return Err("it was told to end, and begins nothing more".into());
+    }
     if let Some(held) = &view.held {
         return Err(held.clone());
     }
@@ -122,7 +125,7 @@ fn document(view: &View, now: Timestamp) -> String {
             "agent".into(),
             json!({
                 "name": view.agent, "vault": view.vault, "since": view.since, "now": now, "ticked": view.ticked, "alerting": view.alerting,
-                "held": view.held, "policy_error": view.policy_error, "status_error": view.status_error, "runs": runs,
+                "held": view.held, "stopping": view.stopping, "policy_error": view.policy_error, "status_error": view.status_error, "runs": runs,
             }),
         );
         fields.insert("jobs".into(), json!(view.jobs));

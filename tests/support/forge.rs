@@ -134,10 +134,15 @@ impl<'a> Forge<'a> {
 
     /// Signs, as the agent, an export of one object that was sealed by hand.
     pub fn commit_export(&self, sealed: &[u8], events: u64) -> String {
+        self.commit_export_of(sealed, events, Some(["2026-11-01T00:00:00Z", "2026-11-02T00:00:00Z"]))
+    }
+
+    /// The same, with the first and the last time in it.
+    pub fn commit_export_of(&self, sealed: &[u8], events: u64, times: Option<[&str; 2]>) -> String {
         let mut next = self.successor("export.log");
         let folder = next.predicate.objects[0].name.rsplit_once('/').unwrap().0.to_owned();
         let object = self.put(&format!("{folder}/{}-0000.ndjson.zst.age", next.predicate.run), sealed);
-        let span = json!({ "name": object.name, "first": "2026-11-01T00:00:00Z", "last": "2026-11-02T00:00:00Z", "count": events });
+        let span = json!({ "name": object.name, "first": times.map(|t| t[0]), "last": times.map(|t| t[1]), "count": events });
         next.predicate.details.insert("events".into(), json!(events));
         next.predicate.details.insert("spans".into(), json!([span]));
         let name = object.name.clone();

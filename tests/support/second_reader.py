@@ -1010,14 +1010,14 @@ class Vault:
             names = [LOG_OBJECT.fullmatch(n) for n, _ in e.subjects]
             for m in sorted(filter(None, names), key=lambda m: (bool(m[4]), int(m[5]))):     # late ones last
                 span = next(s for s in e.spans if s["name"] == m[0])
-                at = instant(span["first"]) if span["first"] else 0      # one without a time stands at that of the one before it
+                at = instant(span["first"]) if span["first"] else None   # one without a time stands at that of the one before it
                 for n, line in enumerate(self.attempt(m[0], self.lines, e, m[0]) or []):
                     event = json.loads(line)
                     t = event_time(e, event)
                     at = at if t is None else t
-                    if lo is not None and at < lo or hi is not None and at >= hi:
+                    if at is not None and (lo is not None and at < lo or hi is not None and at >= hi):
                         continue
-                    item = (at, e.sequence, bool(m[4]), int(m[5]), n), line
+                    item = (lo or 0 if at is None else at, e.sequence, bool(m[4]), int(m[5]), n), line
                     key = first_present(event, pointers(e.id))
                     if key is None:
                         anonymous.append(item)

@@ -13,8 +13,8 @@ use super::context::Context;
 use super::exit::{CliError, Exit};
 use super::output::{BAD, DOUBT, FAINT, GOOD, at_second, grouped, shown, width};
 use super::select;
-use crate::restore::{diff, diff_raw};
-use crate::vault::attestation::Predicate;
+use crate::restore::{DiffReport, diff, diff_raw};
+use crate::vault::attestation::{CollectionOutcome, Predicate};
 
 #[derive(Args)]
 pub struct DiffArgs {
@@ -58,8 +58,8 @@ pub fn run(context: &Context, args: &DiffArgs) -> Result<Exit, CliError> {
         let what = failed.path.as_deref().or(failed.object.as_deref()).unwrap_or_default();
         output.warn(format!("{}: {}", shown(what), failed.message));
     }
-    for (collection, run) in &report.absent {
-        output.warn(format!("{collection} could not be captured in {run}: its records are neither added nor removed, and not compared"));
+    for line in lacking(&report) {
+        output.warn(line);
     }
     let [added, removed, changed] = layout::counts(&report.changes);
     output.say(format!("{GOOD}{added} added{GOOD:#}, {BAD}{removed} removed{BAD:#}, {DOUBT}{changed} changed{DOUBT:#}"));
@@ -76,6 +76,18 @@ pub fn run(context: &Context, args: &DiffArgs) -> Result<Exit, CliError> {
         output.say(format!("wrote {}", file.display()));
     }
     Ok(if report.failed.is_empty() { Exit::Done } else { Exit::Damage })
+}
+
+/// What of the two snapshots is not as the collections were then.
+fn lacking(report: &DiffReport) -> impl Iterator<Item = String> {
+    report.lacking.iter().filter_map(|(run, collection)| {
+        let effect = match collection.outcome {
+            CollectionOutcome::Partial => "what seems to have come or gone may only not have been captured",
+            _ if collection.is_absent() => "its records are neither added nor removed, and not compared",
+            _ => "what changed in it since is not shown",
+        };
+        Some(format!("in {run} {} is not complete: {}; {effect}", shown(&collection.name), collection.lacks()?))
+    })
 }
 
 /// What is said of records that changed in nothing that counts.

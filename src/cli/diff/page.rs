@@ -97,6 +97,13 @@ fn summary(page: &mut Page, report: &DiffReport, groups: &[Group<'_>]) {
     if report.left_out > 0 {
         page.raw("<p class=\"faint\">").text(&super::left_out(report.left_out)).raw("</p>");
     }
+    if !report.lacking.is_empty() {
+        page.raw("<section class=\"first\"><h2>Not everything was captured</h2><ul>");
+        for line in super::lacking(report) {
+            page.raw("<li>").text(&line).raw("</li>");
+        }
+        page.raw("</ul></section>");
+    }
     if !report.failed.is_empty() {
         page.raw("<section class=\"first\"><h2>Not everything could be read</h2><ul>");
         for failed in &report.failed {

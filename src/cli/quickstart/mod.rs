@@ -164,7 +164,8 @@ pub fn run(context: &Context, args: &QuickstartArgs) -> Result<Exit, CliError> {
 fn serve(context: &Context, url: &str, tenant: &Arc<Tenant>) -> Result<(), CliError> {
     let id = &tenant.options().tenant;
     context.output.say(format!("\n{STRONG}The tenant {id} goes on answering at {url}{STRONG:#} until you press Ctrl-C."));
-    super::sample::until_interrupted()
+    super::signals::Signals::hear()?.next();
+    Ok(())
 }
 
 /// Tells the story and runs its commands.

@@ -21,7 +21,7 @@ use super::tree::{Lineage, open_manifest, read_tree, snapshot_of};
 use super::{Failed, RestoreError};
 use crate::source::catalog::{Catalog, CollectionSpec};
 use crate::vault::Ledger;
-use crate::vault::attestation::{CollectionRecord, SnapshotDetails, SnapshotKind};
+use crate::vault::attestation::{CollectionOutcome, CollectionRecord, SnapshotDetails, SnapshotKind};
 use crate::vault::keys::Identities;
 use crate::vault::manifest::{Content, Entry, Line};
 use crate::vault::names::{self as object_names, ChainName, RunId};
@@ -70,9 +70,9 @@ pub struct DiffReport {
     pub changes: Vec<RecordChange>,
     /// Records that changed only in what changes by itself, or that are events rather than configuration.
     pub left_out: u64,
-    /// Collections of which one of the snapshots has nothing because it could not be captured, and which one that
-    /// is: their records did not come or go, and are not compared.
-    pub absent: Vec<(String, RunId)>,
+    /// Collections that are not complete in one of the snapshots, and which one that is. Of those that are absent records
+    /// did not come or go, and are not compared.
+    pub lacking: Vec<(RunId, CollectionRecord)>,
     /// What could not be read.
     pub failed: Vec<Failed>,
     /// Sealed objects that were opened.
@@ -112,6 +112,11 @@ fn compare(
     catalog: Option<&Catalog>,
 ) -> Result<DiffReport, RestoreError> {
     let mut report = DiffReport::default();
+    let lacking = [lacking(ledger, a)?, lacking(ledger, b)?];
+    let absent = lacking.each_ref().map(|all| all.iter().filter(|c| c.is_absent()).map(|c| c.name.clone()).collect::<Vec<_>>());
+    for (run, all) in [a.1, b.1].into_iter().zip(lacking) {
+        report.lacking.extend(all.into_iter().map(|collection| (run, collection)));
+    }
     let paths = if a.0 == b.0 { changed_between(ledger, identities, a.0, a.1, b.1, &mut report)? } else { None };
     if paths.as_ref().is_some_and(HashSet::is_empty) {
         return Ok(report);
@@ -120,14 +125,10 @@ fn compare(
         Some(paths) => of_paths(ledger, identities, a, b, &paths, &mut report)?,
         None => side_by_side(ledger, identities, a, b, &mut report)?,
     };
-    let absent = [not_captured(ledger, a)?, not_captured(ledger, b)?];
     pairs.retain(|path, (before, after)| {
         let missing = |ids: &[String]| Catalog::all().collection_of(path).is_some_and(|c| ids.contains(&c.id));
         !(after.is_none() && missing(&absent[1]) || before.is_none() && missing(&absent[0]))
     });
-    for (ids, run) in absent.into_iter().zip([a.1, b.1]) {
-        report.absent.extend(ids.into_iter().map(|id| (id, run)));
-    }
     let contents = read_contents(ledger, identities, catalog, &pairs, &tables, &mut report)?;
     let mut compared = Vec::new();
     for (path, pair) in &pairs {
@@ -158,12 +159,11 @@ fn compare(
     Ok(report)
 }
 
-/// The collections of which a snapshot has nothing because they could not be captured.
-fn not_captured(ledger: &Ledger, snapshot: (&ChainName, RunId)) -> Result<Vec<String>, RestoreError> {
+/// The collections that are not complete in a snapshot.
+fn lacking(ledger: &Ledger, snapshot: (&ChainName, RunId)) -> Result<Vec<CollectionRecord>, RestoreError> {
     let lineage = snapshot_of(ledger, snapshot.0, snapshot.1)?;
     let details = lineage.steps.last().and_then(|step| step.statement.predicate.details::<SnapshotDetails>().ok());
-    let nothing = |c: &CollectionRecord| c.absent_since.is_some() && c.as_of.is_none();
-    Ok(details.map_or_else(Vec::new, |d| d.collections.iter().filter(|c| nothing(c)).map(|c| c.name.clone()).collect()))
+    Ok(details.map_or_else(Vec::new, |d| d.collections.into_iter().filter(|c| c.outcome != CollectionOutcome::Complete).collect()))
 }
 
 /// Says what a record and its references are called, and why somebody should look at it.
@@ -253,12 +253,14 @@ fn changed_between(
             Err(_) => return Ok(None),
         };
         report.objects_read += 1;
-        while let Ok(Some(line)) = reader.next_line() {
-            match line {
-                Ok(Line::Entry(Entry { path, .. }) | Line::Deleted(path)) => {
+        loop {
+            match reader.next_line() {
+                Ok(Some(Ok(Line::Entry(Entry { path, .. }) | Line::Deleted(path)))) => {
                     paths.insert(path);
                 }
-                Err(_) => return Ok(None),
+                Ok(None) => break,
+                // Reading all of both states tells what is wrong with it.
+                Ok(Some(Err(_))) | Err(_) => return Ok(None),
             }
         }
     }

@@ -251,6 +251,7 @@ pub fn restore_test(job: &TestJob<'_>, live: &[LiveSample<'_>]) -> Result<TestRe
         }
     }
     let Trial { mut details, covered_bytes, skipped, cannot_open } = trial;
+    bench.scratch.unless_ended();
     // A wrong file on the command line is no test that failed.
     if error.is_none() && !details.tested.is_empty() && details.tested.iter().all(|t| cannot_open.contains(&t.chain)) {
         let object = drawn[0].1.runs[0].statement.predicate.objects.first().map(|o| o.name.clone()).unwrap_or_default();
