@@ -351,15 +351,8 @@ fn a_missing_source_is_no_deletion() {
     assert_eq!((&next["deleted"], &next["kind"]), (&0.into(), &"delta".into()));
 }
 
-/// A tree that goes away while its snapshot reads the first file: unmounted, or exchanged by whoever exports into it.
-#[test]
-fn a_source_that_goes_away_while_it_is_read_is_no_deletion() {
-    let sandbox = estate();
-    for n in 0..3000 {
-        sandbox.write(&format!("tree/later/{n}.json"), "{}");
-    }
-    sandbox.json(&["snapshot"], 0);
-    // It is read piece by piece, by the descriptor, for a while.
+/// Takes a snapshot, and does something while it reads a first, large file by its descriptor.
+fn while_it_is_read(sandbox: &Sandbox, act: impl FnOnce()) -> Ran {
     fs::File::create(sandbox.path("tree/a-large-one")).unwrap().set_len(1 << 30).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_backstop"));
     command.current_dir(sandbox.path("")).args(["snapshot", "--json"]).stdin(Stdio::null());
@@ -373,18 +366,64 @@ fn a_source_that_goes_away_while_it_is_read_is_no_deletion() {
     while !reads("tree/a-large-one") {
         assert!(Instant::now() < end, "nobody reads it");
     }
-    fs::rename(sandbox.path("tree"), sandbox.path("away")).unwrap();
-    fs::create_dir(sandbox.path("tree")).unwrap();
+    act();
     let out = child.wait_with_output().unwrap();
-    let said = String::from_utf8(out.stderr).unwrap();
-    assert_eq!(out.status.code(), Some(75), "{said}");
-    assert!(said.contains("was unmounted or replaced while it was read"), "{said}");
-    assert!(said.contains("nothing was deleted") && said.contains("run it again later"), "{said}");
+    Ran {
+        code: out.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(out.stdout).unwrap(),
+        stderr: String::from_utf8(out.stderr).unwrap(),
+    }
+}
+
+/// A tree that goes away while it is read: unmounted, or exchanged by whoever exports into it.
+#[test]
+fn a_source_that_goes_away_while_it_is_read_is_no_deletion() {
+    let sandbox = estate();
+    for n in 0..3000 {
+        sandbox.write(&format!("tree/later/{n}.json"), "{}");
+    }
+    sandbox.json(&["snapshot"], 0);
+    let ran = while_it_is_read(&sandbox, || {
+        fs::rename(sandbox.path("tree"), sandbox.path("away")).unwrap();
+        fs::create_dir(sandbox.path("tree")).unwrap();
+    });
+    assert_eq!(ran.code, 75, "{}", ran.stderr);
+    for words in ["was unmounted or replaced while it was read", "nothing was deleted", "run it again later"] {
+        assert!(ran.stderr.contains(words), "{}", ran.stderr);
+    }
     fs::remove_dir(sandbox.path("tree")).unwrap();
     fs::rename(sandbox.path("away"), sandbox.path("tree")).unwrap();
     fs::remove_file(sandbox.path("tree/a-large-one")).unwrap();
     let next = &sandbox.json(&["snapshot"], 0)[0];
     assert_eq!((&next["deleted"], &next["entries"]), (&0.into(), &3004.into()), "{next}");
+}
+
+/// The same of a file system that is mounted in the tree: one that leaves its directory behind was unmounted; one that went
+/// with its directory, or of which nothing is backed up, is nobody's loss.
+#[test]
+fn a_mount_in_a_source_that_goes_away_while_it_is_read_is_no_deletion() {
+    let sandbox = estate();
+    let mount = |at: &str| {
+        let ran = sandbox.shell(&format!("mkdir -p {at} && mount -t tmpfs tmpfs {at} && echo '{{}}' > {at}/one.json"));
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+    };
+    mount("tree/share");
+    sandbox.json(&["snapshot"], 0);
+    let ran = while_it_is_read(&sandbox, || assert_eq!(sandbox.shell("umount -l tree/share").code, 0));
+    assert_eq!(ran.code, 75, "{}", ran.stderr);
+    assert!(ran.stderr.contains("tree/share was unmounted or replaced"), "{}", ran.stderr);
+    mount("tree/share");
+    assert_eq!(sandbox.json(&["snapshot"], 0)[0]["deleted"], 0);
+    let ran = while_it_is_read(&sandbox, || assert_eq!(sandbox.shell("umount -l tree/share && rmdir tree/share").code, 0));
+    assert!(ran.code == 0 && ran.json()[0]["deleted"].as_u64() <= Some(2), "{}{}", ran.stdout, ran.stderr);
+
+    let policy = support::read(&sandbox.path("backstop.yaml"));
+    sandbox
+        .write("backstop.yaml", policy.replacen("  tree: { files: { path:", "  tree: { files: { include: [a-large-one, a.json], path:", 1));
+    mount("tree/other");
+    sandbox.json(&["snapshot"], 0);
+    let ran = while_it_is_read(&sandbox, || assert_eq!(sandbox.shell("umount -l tree/other").code, 0));
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
 }
 
 /// It may be meant, and is recorded; but it is what a file system that is not mounted looks like.
@@ -562,6 +601,35 @@ fn the_same_file_is_imported_once() {
     assert_eq!(sandbox.json(&["import", "log", "a.ndjson", "--again"], 0)[0]["sequence"], 3);
     let logs = sandbox.backstop(&["restore", "logs", "log", "--from", "2026-11-01", "--to", "2026-11-02", ID[0], ID[1]]);
     assert_eq!((logs.code, logs.stdout.lines().count()), (0, 2), "each event once: {}", logs.stdout);
+}
+
+/// What it could not look into, doctor does not call well.
+#[test]
+fn doctor_says_where_it_could_not_look() {
+    let sandbox = Sandbox::new();
+    sandbox.write("tree/a.json", "{}");
+    let init = as_somebody(&sandbox, &["init", "--source", "tree=tree", "--stream", "log"], |_| {});
+    assert_eq!(init.code, 0, "{}", init.stderr);
+    let identities = |ran: &Ran| -> Vec<String> {
+        let findings = ran.json().remove(0)["findings"].as_array().unwrap().clone();
+        let of = findings.into_iter().filter(|f| f["subject"] == "identities");
+        of.map(|f| f["message"].as_str().unwrap().to_owned()).collect()
+    };
+    let set = |mode: u32| move |s: &Sandbox| fs::set_permissions(s.path("keys"), fs::Permissions::from_mode(mode)).unwrap();
+    let found = as_somebody(&sandbox, &["doctor", "--json"], |_| {});
+    assert!(identities(&found)[0].contains("keys/identity-1.txt"), "{}", found.stdout);
+    // Without the right to list it, its files can be opened by their names only.
+    let closed = as_somebody(&sandbox, &["doctor", "--json"], set(0o311));
+    let told = identities(&closed);
+    assert!(told.len() == 1 && told[0].contains("keys cannot be looked into for identities"), "{}", closed.stdout);
+    let gone = as_somebody(&sandbox, &["doctor", "--json"], |s| {
+        fs::create_dir(s.path("safe")).unwrap();
+        set(0o755)(s);
+        for n in 1..3 {
+            fs::rename(s.path(&format!("keys/identity-{n}.txt")), s.path(&format!("safe/identity-{n}.txt"))).unwrap();
+        }
+    });
+    assert_eq!(identities(&gone), ["no identity lies beside the policy: this machine cannot read what it backs up"]);
 }
 
 #[test]

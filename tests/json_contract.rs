@@ -114,7 +114,7 @@ fn every_promised_field_is_there() {
     assert_eq!(diff[0]["attributes"], serde_json::json!([{ "pointer": "/a/b", "from": 1, "to": 2 }]));
 
     let restore = &sandbox.json(&["restore", "files", "tree", "--to", "back", ID[0], ID[1]], 0)[0];
-    has(restore, "run:r entries:n restored_bytes:n tree_sha256:h failed:a duration_seconds:n");
+    has(restore, "run:r entries:n restored_bytes:n tree_sha256:h failed:a outcome:s incomplete:a not_found:a duration_seconds:n");
     assert_eq!((&restore["tree_sha256"], &restore["entries"], &restore["run"]), (&delta["tree_sha256"], &2.into(), &delta["run"]));
 
     let verify = &sandbox.json(&["verify"], 0)[0];

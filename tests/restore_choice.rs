@@ -112,6 +112,14 @@ fn a_collection_and_an_id_are_enough_to_say() {
         }
     }
     assert_eq!(files(&estate.sandbox.path("several")), BTreeSet::from([own]));
+    // A collection that had no record when it was captured is not missing; one that is no collection is.
+    let folder =
+        |name: &str| estate.sandbox.backstop(&with_identity(&["restore", "files", "entra", "--dry-run", "--json", "--collection", name]));
+    assert_eq!(folder("entra.nothing").code, 1);
+    estate.tenant.disaster("conditional-access-removed").unwrap();
+    estate.snapshot("entra", 0);
+    let none = folder("entra.conditionalAccessPolicies");
+    assert_eq!((none.code, &none.json()[0]["entries"], &none.json()[0]["not_found"]), (0, &json!(0), &json!([])), "{}", none.stderr);
 }
 
 #[test]

@@ -126,6 +126,11 @@ fn a_tenants_vault_is_what_the_page_says() {
     let why: Vec<&str> = report["uncovered"].as_array().unwrap().iter().filter_map(|u| u["why"].as_str()).collect();
     assert_eq!((told.code, why), (0, vec!["before_the_first", "after_the_last"]), "{}", told.stderr);
     assert_eq!(told.stderr.matches("what happened then is not known from here").count(), 2, "{}", told.stderr);
+    // A log that is read whole each time has no beginning.
+    let logs = ["restore", "logs", "pim-requests", "--from", "2020-01-01", "--to", "2199-01-01", "--out", "whole.ndjson", ID[0], ID[1]];
+    let report = sandbox.json(&logs, 0).remove(0);
+    let why: Vec<&str> = report["uncovered"].as_array().unwrap().iter().filter_map(|u| u["why"].as_str()).collect();
+    assert_eq!(why, ["after_the_last"], "{report}");
     assert_eq!(sandbox.json(&["verify"], 0)[0]["ok"], true);
     let deep = &sandbox.json(&["verify", "--deep", ID[0], ID[1]], 0)[0];
     assert_eq!(deep["ok"], true);

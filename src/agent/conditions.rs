@@ -128,3 +128,60 @@ pub fn of_audit(audit: &Value) -> Vec<Condition> {
     };
     out.into_iter().map(counted).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::{Job, Record, Work};
+    use crate::policy::Timetable;
+
+    const RPO: SignedDuration = SignedDuration::from_hours(1);
+
+    /// A job that was due at eight, with a record of that firing, as it stands so many minutes later.
+    fn told(own: bool, state: State, tried: i64, later: i64) -> Vec<Condition> {
+        let due: Timestamp = "2026-11-24T08:00:00Z".parse().unwrap();
+        let after = |minutes: i64| due + SignedDuration::from_mins(minutes);
+        let job = Job {
+            name: "nightly".into(),
+            work: Work::Snapshot(vec!["entra".into()]),
+            table: Timetable::new("0 0 8 * * *", "UTC").unwrap(),
+            deadline: SignedDuration::from_hours(6),
+            last_retry: SignedDuration::from_mins(15),
+        };
+        let record = Record {
+            version: 1,
+            job: "nightly".into(),
+            due,
+            state,
+            attempts: 1,
+            failures: 1,
+            started: after(tried - 1),
+            finished: (state != State::Running).then(|| after(tried)),
+            success: None,
+            exit: Some(1),
+            message: None,
+            agent: "a".into(),
+            policy_sha256: String::new(),
+            missed: 0,
+            missed_from: None,
+            results: Vec::new(),
+        };
+        of_jobs(&[Slot { record: Some(record), ..Slot::new(job, own) }], RPO, after(later))
+    }
+
+    #[test]
+    fn a_failed_job_that_is_not_tried_again_is_told() {
+        let missed = |told: Vec<Condition>| told.iter().any(|c| c.kind == "job_missed" && c.summary.contains("nobody has begun it"));
+        // It waits for its next try, which comes within the RPO.
+        assert!(!missed(told(true, State::Failed, 10, 61)));
+        assert!(!missed(told(true, State::Failed, 10, 70)));
+        // Something keeps it from that.
+        assert!(missed(told(true, State::Failed, 10, 71)));
+        assert!(missed(told(true, State::Interrupted, 10, 61)));
+        // Another agent's job is that one's to tell; what runs, or is done, is not late.
+        assert!(!missed(told(false, State::Failed, 10, 71)));
+        assert!(!missed(told(true, State::Running, 10, 120)));
+        assert!(missed(told(true, State::Running, 10, 10 + 6 * 60)), "who ran it is gone for longer than a run may last");
+        assert!(!missed(told(true, State::Done, 10, 600)));
+    }
+}

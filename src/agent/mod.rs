@@ -184,6 +184,22 @@ enum Stop {
 }
 
 impl Slot {
+    fn new(job: Job, own: bool) -> Self {
+        Self {
+            job,
+            own,
+            record: None,
+            run: None,
+            not_before: Duration::ZERO,
+            trouble: None,
+            alone: false,
+            other_policy: None,
+            baseline: None,
+            retired: false,
+            upcoming: Cell::default(),
+        }
+    }
+
     /// What stands in the way of sharing it with other agents.
     pub fn discord(&self) -> (bool, Option<&str>) {
         (self.alone, self.other_policy.as_deref())
@@ -277,23 +293,7 @@ impl Agent {
             let known = known.filter(|slot| slot.run.is_some() || slot.job.work.command() == job.work.command());
             self.slots.push(match known {
                 Some(slot) => Slot { job, own, retired: false, upcoming: Cell::default(), ..slot },
-                None => {
-                    let not_before = Duration::ZERO;
-                    let upcoming = Cell::default();
-                    Slot {
-                        job,
-                        own,
-                        record: None,
-                        run: None,
-                        not_before,
-                        trouble: None,
-                        alone: false,
-                        other_policy: None,
-                        baseline: None,
-                        retired: false,
-                        upcoming,
-                    }
-                }
+                None => Slot::new(job, own),
             });
         }
         self.slots.extend(before.into_iter().filter(|slot| slot.run.is_some()).map(|slot| Slot { retired: true, ..slot }));

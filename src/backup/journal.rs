@@ -224,3 +224,37 @@ fn merge(journal: &Path, older: Option<Salvage>, key: &JournalKey, out: &Path) -
     writer.finish()?.into_inner().map_err(|e| e.into_error())?.sync_all()?;
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vault::manifest::Entry;
+
+    /// What is believed without reading a file again is believed whole or not at all.
+    #[test]
+    fn a_salvage_with_one_other_byte_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = StateDir::open(dir.path(), "vault", "tree").unwrap();
+        let key = JournalKey { vault: "vault".into(), epoch_folder: "2026-11".into(), recipients: Sha256::of(b"r") };
+        let mut journal = JournalWriter::create(&dir, &key, RunId::new(jiff::Timestamp::UNIX_EPOCH)).unwrap();
+        let object = SegmentRef { name: "segment".into(), sha256: Sha256::of(b"s") };
+        let content = Content::File { sha256: Sha256::of(b"c"), size: 1, placement: Placement::Whole { segment: 0, member: None } };
+        let entry = Entry { path: "a".into(), content, mode: None, mtime: None };
+        let entries = vec![StateEntry { entry, fingerprint: None }];
+        journal.segment(&JournalSegment { number: 0, object, size: 9, entries: entries.clone() }).unwrap();
+        let gather = || Salvage::gather(&dir, &key, |_, _| true).unwrap();
+        let mut salvage = gather().unwrap();
+        assert_eq!(salvage.next_entry().unwrap().as_ref(), entries.first());
+        let whole = fs::read(dir.salvage()).unwrap();
+        // The first eight bytes are the form, which is checked by itself.
+        for at in 8..whole.len() {
+            let mut other = whole.clone();
+            other[at] ^= 1;
+            fs::write(dir.salvage(), &other).unwrap();
+            assert!(gather().is_none(), "byte {at}");
+            assert!(!dir.salvage().exists(), "byte {at}");
+        }
+        fs::write(dir.salvage(), &whole).unwrap();
+        assert!(gather().is_some());
+    }
+}

@@ -18,7 +18,7 @@ use super::restore_logs::{LogsArgs, logs};
 use super::select;
 use crate::observe::Monitor;
 use crate::policy::LoadedPolicy;
-use crate::restore::{Existing, Failed, FilesJob, Pick, Thaw, preview, restore_files, snapshot_of};
+use crate::restore::{Existing, Failed, FilesJob, Pick, RestoreError, Thaw, preview, restore_files, snapshot_of};
 use crate::source::PathGlobs;
 use crate::source::catalog::{Catalog, path_of};
 use crate::store::Priority;
@@ -134,11 +134,11 @@ fn files(context: &Context, args: &FilesArgs) -> Result<Exit, CliError> {
         ));
     }
     if args.estimate {
-        return estimate_files(context, &ledger, policy.as_ref(), &predicate, &asked);
+        return estimate_files(context, &ledger, policy.as_ref(), &predicate, (&asked, &lacks));
     }
     let identities = context.identities(&ledger)?;
     let Some(to) = args.to.as_ref().filter(|_| !args.dry_run) else {
-        return would_restore(context, &ledger, &identities, &predicate, &asked);
+        return would_restore(context, &ledger, &identities, &predicate, (&asked, &lacks));
     };
     let progress = context.output.monitor("restoring");
     args.rehydrate.thaw(&ledger, &progress).snapshot(&identities, &predicate.chain, predicate.run, only)?;
@@ -168,12 +168,12 @@ fn files(context: &Context, args: &FilesArgs) -> Result<Exit, CliError> {
         estimate::keep(context, policy.as_ref(), class, report.entries, report.read_bytes, seconds);
     }
     output.json(&json!({
-        "run": predicate.run, "source": predicate.chain.source(), "outcome": predicate.outcome, "incomplete": lacks.json(), "not_found": asked.not_found(), "entries": report.entries, "kept": report.kept, "foreign": report.foreign, "restored_bytes": report.restored_bytes,
+        "run": predicate.run, "source": predicate.chain.source(), "outcome": predicate.outcome, "incomplete": lacks.json(), "not_found": asked.not_found(&lacks), "entries": report.entries, "kept": report.kept, "foreign": report.foreign, "restored_bytes": report.restored_bytes,
         "tree_sha256": report.tree_sha256, "tree_matches": report.tree_matches, "failed": report.failed,
         "objects_read": report.objects_read, "duration_seconds": seconds,
     }));
     lost(context, &report.failed);
-    let found = if report.failed.is_empty() { asked.judge(context, predicate.run, report.entries)? } else { Exit::Damage };
+    let found = if report.failed.is_empty() { asked.judge(context, &lacks, predicate.run, report.entries)? } else { Exit::Damage };
     let style = if report.failed.is_empty() { GOOD } else { DOUBT };
     let proof = match report.tree_matches {
         Some(true) => "; every byte and the whole tree proved",
@@ -199,6 +199,9 @@ fn files(context: &Context, args: &FilesArgs) -> Result<Exit, CliError> {
     Ok(found)
 }
 
+/// How a collection is called that was asked for.
+const COLLECTION: &str = "the collection ";
+
 /// What was asked for: paths, ids, whole collections.
 struct Asked {
     only: PathGlobs,
@@ -223,20 +226,21 @@ impl Asked {
             globs.extend(all);
         }
         if args.id.is_empty() {
-            said.extend(args.collection.iter().map(|name| (format!("the collection {name}"), 1)));
+            said.extend(args.collection.iter().map(|name| (format!("{COLLECTION}{name}"), 1)));
             globs.extend(folders.iter().map(|folder| format!("/{folder}")));
         }
         let only = PathGlobs::noting(&globs).map_err(|e| CliError::new(Exit::Usage, format!("--path: {e}")))?;
         Ok(Self { only, said })
     }
 
-    /// What nothing that was looked at fits.
-    fn not_found(&self) -> Vec<String> {
+    /// What nothing that was looked at fits, but for collections that were empty when they were captured.
+    fn not_found(&self, lacks: &Lacks) -> Vec<String> {
         let noted = self.only.noted();
         let mut begin = 0;
         let mut out = Vec::new();
         for (said, globs) in &self.said {
-            if !noted.iter().skip(begin).take(*globs).any(|fits| *fits) {
+            let empty = said.strip_prefix(COLLECTION).is_some_and(|name| lacks.empty.iter().any(|c| c == name));
+            if !empty && !noted.iter().skip(begin).take(*globs).any(|fits| *fits) {
                 out.push(said.clone());
             }
             begin += globs;
@@ -245,8 +249,8 @@ impl Asked {
     }
 
     /// An error where nothing was found at all; otherwise what is missing is told, and the rest was done.
-    fn judge(&self, context: &Context, run: RunId, entries: u64) -> Result<Exit, CliError> {
-        let missing = self.not_found();
+    fn judge(&self, context: &Context, lacks: &Lacks, run: RunId, entries: u64) -> Result<Exit, CliError> {
+        let missing = self.not_found(lacks);
         if missing.is_empty() {
             return Ok(Exit::Done);
         }
@@ -266,28 +270,36 @@ fn estimate_files(
     ledger: &Ledger,
     policy: Option<&LoadedPolicy>,
     predicate: &Predicate,
-    asked: &Asked,
+    (asked, lacks): (&Asked, &Lacks),
 ) -> Result<Exit, CliError> {
     let only = &asked.only;
     let identities = Identities::load(&context.global.identity)?;
     let Ok(details) = predicate.details::<SnapshotDetails>() else {
         return Err(CliError::new(Exit::Failed, format!("the attestation of {} cannot be read", predicate.run)));
     };
+    let whole = || Ok::<_, CliError>((details.entries, snapshot_of(ledger, &predicate.chain, predicate.run)?.stored_bytes));
+    let thaw = Thaw { ledger, priority: None, wait: false, monitor: &crate::observe::Silent };
+    let archived = thaw.snapshot(&identities, &predicate.chain, predicate.run, only);
     let mut found = Exit::Done;
     let (entries, stored_bytes) = if only.is_empty() {
-        (details.entries, snapshot_of(ledger, &predicate.chain, predicate.run)?.stored_bytes)
+        whole()?
     } else {
         let identities = context.identities(ledger)?;
         let seen = preview(ledger, &identities, (&predicate.chain, predicate.run), Pick::fitting(only), |_, _| {})?;
-        lost(context, &seen.failed);
-        found = if seen.failed.is_empty() { asked.judge(context, predicate.run, seen.entries)? } else { Exit::Damage };
-        (seen.entries, seen.stored_bytes)
+        match (seen.failed.is_empty(), &archived) {
+            (true, _) => found = asked.judge(context, lacks, predicate.run, seen.entries)?,
+            // What lies in the archive tier is not lost; how much of it was asked for cannot be known yet.
+            (false, Err(RestoreError::Archived { .. })) => {}
+            (false, _) => {
+                lost(context, &seen.failed);
+                found = Exit::Damage;
+            }
+        }
+        if seen.failed.is_empty() || found == Exit::Damage { (seen.entries, seen.stored_bytes) } else { whole()? }
     };
     let class = estimate::class_of_run(&predicate.chain, &predicate.objects);
     let about = json!({ "run": predicate.run, "source": predicate.chain.source() });
     let work = estimate::Work { chain: &predicate.chain, class, entries, stored_bytes, about };
-    let thaw = Thaw { ledger, priority: None, wait: false, monitor: &crate::observe::Silent };
-    let archived = thaw.snapshot(&identities, &predicate.chain, predicate.run, only);
     let told = estimate::tell(context, ledger, policy, &work, archived)?;
     Ok(if found == Exit::Done { told } else { found })
 }
@@ -296,13 +308,19 @@ fn estimate_files(
 pub struct Lacks {
     captured: Option<Timestamp>,
     collections: Vec<CollectionRecord>,
+    /// Names of collections that are whole and have no record.
+    empty: Vec<String>,
 }
 
 impl Lacks {
     pub fn of(predicate: &Predicate) -> Self {
-        let Ok(details) = predicate.details::<SnapshotDetails>() else { return Self { captured: None, collections: Vec::new() } };
-        let incomplete = details.collections.into_iter().filter(|c| c.outcome != CollectionOutcome::Complete);
-        Self { captured: Some(details.captured), collections: incomplete.collect() }
+        let Ok(details) = predicate.details::<SnapshotDetails>() else {
+            return Self { captured: None, collections: Vec::new(), empty: Vec::new() };
+        };
+        let (whole, collections): (Vec<_>, Vec<_>) =
+            details.collections.into_iter().partition(|c| c.outcome == CollectionOutcome::Complete);
+        let empty = whole.into_iter().filter(|c| c.count == 0).map(|c| c.name).collect();
+        Self { captured: Some(details.captured), collections, empty }
     }
 
     pub fn tell(&self, context: &Context, run: RunId) {
@@ -322,7 +340,7 @@ fn would_restore(
     ledger: &Ledger,
     identities: &Identities,
     predicate: &Predicate,
-    asked: &Asked,
+    (asked, lacks): (&Asked, &Lacks),
 ) -> Result<Exit, CliError> {
     let output = context.output;
     let seen = preview(ledger, identities, (&predicate.chain, predicate.run), Pick::fitting(&asked.only), |path, size| {
@@ -330,12 +348,17 @@ fn would_restore(
             output.tell(format!("{:>10}  {}", human_bytes(size), shown(path)));
         }
     })?;
+    if !seen.failed.is_empty() {
+        // What lies in the archive tier is not lost.
+        let thaw = Thaw { ledger, priority: None, wait: false, monitor: &crate::observe::Silent };
+        thaw.snapshot(identities, &predicate.chain, predicate.run, &asked.only)?;
+    }
     output.json(&json!({
-        "run": predicate.run, "source": predicate.chain.source(), "dry_run": true, "outcome": predicate.outcome, "incomplete": Lacks::of(predicate).json(), "not_found": asked.not_found(), "entries": seen.entries,
+        "run": predicate.run, "source": predicate.chain.source(), "dry_run": true, "outcome": predicate.outcome, "incomplete": lacks.json(), "not_found": asked.not_found(lacks), "entries": seen.entries,
         "restored_bytes": seen.bytes, "objects": seen.objects, "stored_bytes": seen.stored_bytes, "failed": seen.failed,
     }));
     lost(context, &seen.failed);
-    let found = if seen.failed.is_empty() { asked.judge(context, predicate.run, seen.entries)? } else { Exit::Damage };
+    let found = if seen.failed.is_empty() { asked.judge(context, lacks, predicate.run, seen.entries)? } else { Exit::Damage };
     output.say(format!(
         "{} entries, {}; to be read: {} sealed, {}; nothing was written",
         grouped(seen.entries),

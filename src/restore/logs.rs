@@ -235,12 +235,22 @@ impl LogsJob<'_> {
         let mut covered: Vec<(Timestamp, Timestamp)> = Vec::new();
         for details in good.filter_map(|a| a.statement.predicate.details::<ExportDetails>().ok()) {
             let Some(window) = details.window else { continue };
-            // What the service no longer had is the beginning of a window.
-            let from = details.unrecoverable.map_or(window.from, |lost| lost.to);
+            let from = match (details.unrecoverable, details.available_from) {
+                // What the service no longer had is the beginning of a window.
+                (Some(lost), _) => lost.to,
+                // A log that is read whole each time: the first window has all that is older, too.
+                (None, None) if covered.is_empty() => Timestamp::MIN,
+                _ => window.from,
+            };
             covered.extend((from < window.to).then_some((from, window.to)));
         }
         covered.sort_unstable();
-        let (Some(first), Some(last)) = (covered.first().map(|c| c.0), covered.iter().map(|c| c.1).max()) else { return Vec::new() };
+        let (Some(first), Some(last)) = (covered.first().map(|c| c.0), covered.iter().map(|c| c.1).max()) else {
+            let details = |a: &Attested| a.statement.predicate.details::<ExportDetails>().ok();
+            let imported = view.attested.iter().filter_map(details).any(|d| d.import.is_some());
+            let all = Uncovered { from: self.from, to: self.to, why: WhyUncovered::AfterTheLast };
+            return if imported { Vec::new() } else { vec![all] };
+        };
         let why = |from: Timestamp, to: Timestamp| match () {
             () if to <= first => WhyUncovered::BeforeTheFirst,
             () if from >= last => WhyUncovered::AfterTheLast,

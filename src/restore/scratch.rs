@@ -23,7 +23,11 @@ impl Scratch {
     pub fn new(below: &Path) -> io::Result<Self> {
         for left in fs::read_dir(below)?.flatten() {
             let ours = left.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
-            if ours && File::open(left.path()).is_ok_and(|dir| flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok()) {
+            // Locked until it is gone, or whoever has just made it would take it for his.
+            if ours
+                && let Ok(dir) = File::open(left.path())
+                && flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok()
+            {
                 // Another user's is not ours to remove, and no obstacle.
                 _ = clear(&left.path());
             }
@@ -70,6 +74,7 @@ impl Scratch {
 
     /// A directory in it, for a part.
     pub fn part(&self) -> io::Result<PathBuf> {
+        self.unless_ended();
         Ok(tempfile::tempdir_in(&self.path)?.keep())
     }
 
@@ -102,6 +107,8 @@ static USED: Mutex<Used> = Mutex::new(Used { dirs: Vec::new(), ended: false });
 
 /// How long is waited for those who still write there.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// So many looks, one after the other, find nothing there.
+const LOOKS: u32 = 5;
 
 /// Removes what this process has restored for a while. To be called by who then ends the process: whoever uses such a
 /// directory waits for that.
@@ -112,13 +119,12 @@ pub fn end_scratch() {
         used.dirs.clone()
     };
     let begun = Instant::now();
-    loop {
-        // Others may write there until the directory is gone below them; then they can no more.
+    let mut looks = 0;
+    while looks < LOOKS && begun.elapsed() < PATIENCE {
+        // Others may write there until the directory is gone below them, and who was about to begin makes it anew.
         let gone = dirs.iter().filter(|path| clear(path).is_ok() || !path.exists()).count();
-        if gone == dirs.len() || begun.elapsed() > PATIENCE {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(5));
+        looks = if gone == dirs.len() { looks + 1 } else { 0 };
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -88,15 +89,41 @@ pub struct FilesSource {
     /// Files touched after this instant have no fingerprint.
     settled: SystemTime,
     /// The root and every file system mounted below it, as the last walk met them.
-    mounts: Mutex<Vec<(PathBuf, Place)>>,
+    mounts: Mutex<Vec<Mount>>,
 }
 
-/// Which directory it is: device and inode.
-type Place = (u64, u64);
+/// A directory on another file system than the one it lies in.
+struct Mount {
+    directory: PathBuf,
+    /// Held open: what is idle is not taken away meanwhile, and its numbers stay its own.
+    held: OwnedFd,
+    /// Whether anything on it is backed up.
+    used: bool,
+}
 
-fn place(directory: &Path) -> io::Result<Place> {
-    let metadata = fs::metadata(directory)?;
-    Ok((metadata.dev(), metadata.ino()))
+/// Which directory it is: of which mount, device and inode. The mount is 0 where the kernel does not say.
+type Place = (u64, (u32, u32), u64);
+
+fn place(directory: impl AsFd) -> io::Result<Place> {
+    use rustix::fs::{AtFlags, StatxFlags, statx};
+    let mask = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
+    let found = statx(directory, "", AtFlags::EMPTY_PATH, mask)?;
+    let mount = if found.stx_mask & StatxFlags::MNT_ID.bits() == 0 { 0 } else { found.stx_mnt_id };
+    Ok((mount, (found.stx_dev_major, found.stx_dev_minor), found.stx_ino))
+}
+
+/// Where a walk is.
+#[derive(Clone, Copy)]
+struct At {
+    mount: u64,
+    device: (u32, u32),
+    /// Among the mounts.
+    number: usize,
+}
+
+fn open_directory(directory: &Path) -> io::Result<OwnedFd> {
+    use rustix::fs::{Mode, OFlags, open};
+    Ok(open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 impl FilesSource {
@@ -114,14 +141,21 @@ impl FilesSource {
         raw.fold(self.options.root.clone(), |at, part| at.join(std::ffi::OsString::from_vec(part)))
     }
 
-    /// `above` is the device of the directory that it lies in.
-    fn walk_directory(&self, prefix: &str, above: Option<u64>, visit: &mut dyn FnMut(Walked) -> bool) -> io::Result<bool> {
+    /// `above` is the mount that it lies in.
+    fn walk_directory(&self, prefix: &str, above: Option<&At>, visit: &mut dyn FnMut(Walked) -> bool) -> io::Result<bool> {
         let directory = self.real(prefix.trim_end_matches('/'));
         // Before it is listed: what is mounted there later was not listed, what goes away later is missed at the end.
-        let here = place(&directory)?;
-        if above != Some(here.0) {
-            self.mounts.lock().unwrap_or_else(PoisonError::into_inner).push((directory.clone(), here));
-        }
+        let held = open_directory(&directory)?;
+        let (mount, device, _) = place(&held)?;
+        let at = match above {
+            Some(above) if (above.mount, above.device) == (mount, device) => *above,
+            _ => {
+                let mut mounts = self.mounts.lock().unwrap_or_else(PoisonError::into_inner);
+                mounts.push(Mount { directory: directory.clone(), held, used: above.is_none() });
+                At { mount, device, number: mounts.len() - 1 }
+            }
+        };
+        let mut used = false;
         let names = Names::list(&directory)?;
         let mut path = String::with_capacity(prefix.len() + 64);
         for (text, kind) in names.sorted() {
@@ -133,7 +167,7 @@ impl FilesSource {
                 if self.options.exclude.matches(&path[..path.len() - 1]) {
                     continue;
                 }
-                match self.walk_directory(&path, Some(here.0), visit) {
+                match self.walk_directory(&path, Some(&at), visit) {
                     Ok(true) => {}
                     Ok(false) => return Ok(false),
                     // Gone since it was listed: what was in it is gone too.
@@ -154,6 +188,12 @@ impl FilesSource {
             }
             if self.options.exclude.matches(&path) {
                 continue;
+            }
+            if !used {
+                used = true;
+                if let Some(mount) = self.mounts.lock().unwrap_or_else(PoisonError::into_inner).get_mut(at.number) {
+                    mount.used = true;
+                }
             }
             if !visit(Walked::Node(Node::listed(path.clone(), kind == Listed::File))) {
                 return Ok(false);
@@ -272,10 +312,15 @@ impl Source for FilesSource {
 
     fn still_there(&self) -> Result<(), SourceError> {
         let mounts = self.mounts.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((gone, _)) = mounts.iter().find(|(directory, then)| place(directory).ok() != Some(*then)) else { return Ok(()) };
+        let same = |mount: &Mount| match open_directory(&mount.directory).and_then(place) {
+            Ok(now) => place(&mount.held).is_ok_and(|then| then == now),
+            // Below the root a mount may be taken away together with its directory, as for a snapshot or an image.
+            Err(e) => e.kind() == io::ErrorKind::NotFound && mount.directory != mounts[0].directory,
+        };
+        let Some(gone) = mounts.iter().find(|mount| mount.used && !same(mount)) else { return Ok(()) };
         Err(SourceError {
             name: self.options.root.display().to_string(),
-            what: format!("{} was unmounted or replaced while it was read (is the file system mounted?)", gone.display()),
+            what: format!("{} was unmounted or replaced while it was read (is the file system mounted?)", gone.directory.display()),
             passing: true,
         })
     }

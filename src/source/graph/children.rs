@@ -57,7 +57,9 @@ struct Lists<'s> {
 
 impl Lists<'_> {
     fn spec(&self) -> &CollectionSpec {
-        self.older.as_ref().filter(|_| self.use_older.load(Ordering::Relaxed)).unwrap_or(self.spec)
+        // What was served once is served.
+        let older = self.use_older.load(Ordering::Relaxed) && !self.had.load(Ordering::Relaxed);
+        self.older.as_ref().filter(|_| older).unwrap_or(self.spec)
     }
 
     fn any(&self) -> bool {
@@ -117,10 +119,14 @@ impl Capture<'_> {
             options.service.keep_wait(&url, &wait, &*options.monitor);
         }
         let mut records = Vec::with_capacity(parents.len());
-        let mut refused = Vec::new();
+        let (mut refused, mut not_found) = (Vec::new(), Vec::new());
         for (n, parent) in parents.iter().enumerate() {
-            match self.one(lists, parent, answers.remove(&n)) {
-                Ok(record) => records.extend(record),
+            match self.list_of(spec, parent, answers.remove(&n)) {
+                Ok(record) => {
+                    lists.had.fetch_or(spec.version == lists.spec.version, Ordering::Relaxed);
+                    records.push(record);
+                }
+                Err(e @ HttpError::Refused { status: 400 | 404, .. }) => not_found.push((parent, e)),
                 Err(e @ (HttpError::Credential { .. } | HttpError::Unreachable { .. } | HttpError::Refused { status: 401, .. })) => {
                     return Err(e);
                 }
@@ -128,6 +134,7 @@ impl Capture<'_> {
                 Err(e) => self.missed(spec, parent, &e),
             }
         }
+        records.extend(self.not_found(lists, parents.len(), not_found)?);
         // What all are refused for, the application is; what one is refused for, such as a hidden membership, is its own.
         if !lists.any()
             && let Some((_, error)) = refused.pop()
@@ -145,33 +152,42 @@ impl Capture<'_> {
         self.hole(&path_of(spec.folder(), parent), error.code(), &message);
     }
 
-    /// One parent's list; `None` when the parent is gone.
-    fn one(&self, lists: &Lists<'_>, parent: &str, answer: Option<Answer>) -> Result<Option<Record>, HttpError> {
-        let spec = lists.spec();
-        let error = match self.list_of(spec, parent, answer) {
-            Ok(record) => {
-                lists.had.store(true, Ordering::Relaxed);
-                return Ok(Some(record));
-            }
-            Err(error) => error,
-        };
-        let HttpError::Refused { status: 400 | 404, .. } = error else { return Err(error) };
-        if let Some(older) = lists.older.as_ref().filter(|_| !lists.any())
+    /// Lists that the service does not find: their parents are gone, or the version is not served, or nobody knows.
+    fn not_found(&self, lists: &Lists<'_>, asked: usize, parents: Vec<(&String, HttpError)>) -> Result<Vec<Record>, HttpError> {
+        let mut records = Vec::new();
+        let mut parents = parents.into_iter();
+        // One alone may be new to a replica; where there is no other, nothing better is known.
+        let older = lists.older.as_ref().filter(|_| !lists.any() && (parents.len() > 1 || asked == 1));
+        if let (Some(older), Some((parent, error))) = (older, parents.as_slice().first())
             && let Ok(record) = self.list_of(older, parent, None)
         {
-            if !lists.use_older.swap(true, Ordering::Relaxed) {
-                let (id, asked, instead) = (&spec.id, &spec.version, &older.version);
-                let message =
-                    format!("{id} is not served in {asked}, and asked for in {instead}, which may leave some of it out ({error})");
-                self.options.monitor.event(Event::Warning(message));
+            lists.use_older.store(true, Ordering::Relaxed);
+            let (id, version, instead) = (&older.id, &lists.spec.version, &older.version);
+            let message = format!("{id} is not served in {version}, and asked for in {instead}, which may leave some of it out ({error})");
+            self.options.monitor.event(Event::Warning(message));
+            parents.next();
+            records.push(record);
+        }
+        let older = lists.older.as_ref().filter(|_| !records.is_empty());
+        for (parent, error) in parents {
+            let error = match older.map(|older| self.list_of(older, parent, None)) {
+                Some(Ok(record)) => {
+                    records.push(record);
+                    continue;
+                }
+                Some(Err(error)) => error,
+                None => error,
+            };
+            // That a list is not found says nothing of the parent: a replica may lag, and what stands between may answer so.
+            let gone = match &error {
+                HttpError::Refused { status: 404, .. } => self.is_gone(lists.spec, parent)?,
+                _ => false,
+            };
+            if !gone {
+                self.missed(lists.spec, parent, &error);
             }
-            return Ok(Some(record));
         }
-        // That a list is not found says nothing of the parent: a replica may lag, and what stands between may answer so.
-        match error {
-            HttpError::Refused { status: 404, .. } if self.is_gone(spec, parent)? => Ok(None),
-            error => Err(error),
-        }
+        Ok(records)
     }
 
     /// Whether the service itself says that there is no such parent any more.
