@@ -68,7 +68,8 @@ impl Month {
         LogReader {
             spec: Catalog::all().log(log).unwrap().clone(),
             service: Arc::new(Service::new(service).unwrap()),
-            subscriptions: Subscriptions::All,
+            subscriptions: Subscriptions::All { earlier: Vec::new() },
+            seen: std::sync::Mutex::default(),
         }
     }
 

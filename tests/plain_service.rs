@@ -108,7 +108,7 @@ fn a_group_of_many_comes_back_in_parts() {
             name: "entra".into(),
             collections: vec![of("entra.groups"), of("entra.groups.members")],
             service: Arc::new(service.unwrap()),
-            subscriptions: Subscriptions::All,
+            subscriptions: Subscriptions::All { earlier: Vec::new() },
             temporary: state.path().to_owned(),
             monitor: Arc::new(Silent),
         });

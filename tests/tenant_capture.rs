@@ -330,6 +330,50 @@ fn one_subscription_that_refuses_is_carried() {
 }
 
 #[test]
+fn a_subscription_that_is_listed_no_more_is_asked_for() {
+    let estate = Estate::new();
+    let (first, _) = estate.snapshot("azure", 0);
+    let subscription = estate.ids("arm.subscriptions").pop_first().unwrap();
+    let own = subscription.clone();
+    let front = Front::new(&estate.tenant, move |target, body| {
+        if target.starts_with("/subscriptions?") {
+            let mut list: Value = serde_json::from_str(body).unwrap();
+            list["value"].as_array_mut().unwrap().retain(|s| s["subscriptionId"] != own.as_str());
+            *body = list.to_string();
+        }
+    });
+    estate.policy(&format!("arm_endpoint: {}", estate.url()), &format!("arm_endpoint: {}", front.url));
+    estate.policy(&format!("log: activityLog, endpoint: {}", estate.url()), &format!("log: activityLog, endpoint: {}", front.url));
+    // A list that leaves one out which answers for itself is not believed.
+    let (line, _) = estate.snapshot("azure", 6);
+    all_complete_but(&line, &[("arm.subscriptions", "partial", "not_found")]);
+    assert_eq!((&line["entries"], line["deleted"].as_u64()), (&first["entries"], Some(0)), "{line}");
+    // A client that lost its role on it is shown the others: nothing was deleted.
+    let answers =
+        |status: u64| estate.faults(json!([{ "path": format!("/subscriptions/{subscription}"), "kind": "status", "status": status }]));
+    answers(403);
+    for _ in 0..2 {
+        let (line, said) = estate.snapshot("azure", 6);
+        let partial: Vec<_> = line["collections"].as_object().unwrap().iter().filter(|(_, c)| c["outcome"] != "complete").collect();
+        assert!(partial.len() > 4 && partial.iter().all(|(_, c)| c["outcome"] == "partial" && c["error_code"] == "forbidden"), "{line}");
+        says(&said, &[&subscription, "is shown no more, and was not deleted", "403", "Reader"]);
+        assert_eq!((line["changed"].as_u64(), line["deleted"].as_u64()), (Some(0), Some(0)));
+    }
+    // An export keeps the same for itself; this one has no window yet that could have told it.
+    let kept = estate.sandbox.shell("f=$(find .backstop -name subscriptions.json) && d=$(dirname \"$(dirname \"$f\")\")/export.activity && mkdir -p \"$d\" && cp \"$f\" \"$d\"");
+    assert_eq!(kept.code, 0, "{}", kept.stderr);
+    let ran = estate.sandbox.backstop(&["export", "activity"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(ran.stderr.matches("its events are not exported").count(), 1, "{}", ran.stderr);
+    // What the service itself says is gone is gone; and is asked for no more.
+    answers(404);
+    let (line, said) = estate.snapshot("azure", 0);
+    assert!(line["deleted"].as_u64().unwrap() > 4 && line["entries"].as_u64() < first["entries"].as_u64(), "{line}\n{said}");
+    answers(403);
+    estate.snapshot("azure", 0);
+}
+
+#[test]
 fn no_subscription_is_not_an_empty_azure() {
     // Azure answers 200 and an empty list to a client that has lost its role.
     let estate = Estate::new();

@@ -1,6 +1,6 @@
 //! `backstop export`.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use clap::Args;
@@ -92,14 +92,15 @@ fn one(context: &Context, writer: &Writer, policy: &LoadedPolicy, name: &str) ->
     };
     let available = log.available.as_ref().map(|a| a.value.as_str()).or(spec.available.as_deref());
     let service = tenant::service(policy, &log.access(), plane)?;
+    let dir = Context::state_dir(policy);
+    let unusable = |e: std::io::Error| CliError::new(Exit::Failed, format!("cannot use the state directory {}: {e}", dir.display()));
+    let state = StateDir::open(&dir, writer.ledger.trust().vault(), &format!("export.{name}")).map_err(unusable)?;
     let reader = LogReader {
         spec: spec.clone(),
         service: service.clone(),
-        subscriptions: tenant::subscriptions(log.subscriptions.as_ref().map(|s| &s.value)),
+        subscriptions: tenant::subscriptions(log.subscriptions.as_ref().map(|s| &s.value), &log.access(), Some(state.path())),
+        seen: Mutex::default(),
     };
-    let dir = Context::state_dir(policy);
-    let state = StateDir::open(&dir, writer.ledger.trust().vault(), &format!("export.{name}"))
-        .map_err(|e| CliError::new(Exit::Failed, format!("cannot use the state directory {}: {e}", dir.display())))?;
     let progress = Arc::new(context.output.monitor(name));
     let report = export(&ExportJob {
         stream: &short,
@@ -116,6 +117,8 @@ fn one(context: &Context, writer: &Writer, policy: &LoadedPolicy, name: &str) ->
     });
     progress.finish();
     let report = report?;
+    let seen = reader.seen.lock().map(|seen| seen.clone()).unwrap_or_default();
+    tenant::keep_seen(context, state.path(), &log.access(), seen);
     tell(context, name, &report, &service, begun.elapsed().as_secs_f64());
     Ok(report.outcome())
 }

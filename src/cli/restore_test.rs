@@ -78,7 +78,7 @@ pub fn run(context: &Context, args: &RestoreTestArgs) -> Result<Exit, CliError> 
         let source = policy.policy.sources.get(name.as_str()).ok_or("the policy does not name it")?;
         let specs = specs.iter().map(|spec| (*spec).clone()).collect();
         let monitor: Arc<dyn Monitor + Send> = progress.clone();
-        let opened = open_tenant(&policy, name.as_str(), &source.value, specs, &temporary, monitor);
+        let opened = open_tenant(&policy, name.as_str(), &source.value, specs, (&temporary, None), monitor);
         opened.map(|source| Box::new(source) as Box<dyn Source>).map_err(|e| e.causes.join(": "))
     };
     let opens: Vec<(ShortName, Box<LiveCapture<'_>>)> = tenants

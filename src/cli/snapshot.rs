@@ -96,6 +96,9 @@ fn one(context: &Context, writer: &Writer, policy: &LoadedPolicy, name: &str, so
     });
     progress.finish();
     let report = report?;
+    if let (Opened::Tenant(tenant), Some(arm)) = (&kind, &source.arm) {
+        tenant::keep_seen(context, state.path(), &arm.access(), tenant.subscriptions());
+    }
     tell(context, name, &report, kind.waited_seconds(), begun.elapsed().as_secs_f64());
     Ok(report.outcome)
 }
@@ -139,7 +142,7 @@ fn open(policy: &LoadedPolicy, name: &str, source: &SourcePolicy, state: &StateD
     let catalogs = source.graph.as_ref().map(|g| &g.catalog).or(source.arm.as_ref().map(|a| &a.catalog));
     let names = catalogs.into_iter().flat_map(|c| &c.value).map(|c| c.value.as_str());
     let catalog = Catalog::load(names).map_err(|e| usage(e.to_string()))?;
-    Ok(Opened::Tenant(open_tenant(policy, name, source, catalog.collections, state.path(), monitor)?))
+    Ok(Opened::Tenant(open_tenant(policy, name, source, catalog.collections, (state.path(), Some(state.path())), monitor)?))
 }
 
 /// A tenant, to be asked for some collections.
@@ -148,7 +151,7 @@ pub fn open_tenant(
     name: &str,
     source: &SourcePolicy,
     collections: Vec<CollectionSpec>,
-    temporary: &Path,
+    (temporary, seen): (&Path, Option<&Path>),
     monitor: Arc<dyn Monitor + Send>,
 ) -> Result<GraphSource, CliError> {
     let (access, plane, subscriptions) = match (&source.graph, &source.arm) {
@@ -160,7 +163,7 @@ pub fn open_tenant(
         name: name.to_owned(),
         collections,
         service: tenant::service(policy, &access, plane)?,
-        subscriptions: tenant::subscriptions(subscriptions.map(|s| &s.value)),
+        subscriptions: tenant::subscriptions(subscriptions.map(|s| &s.value), &access, seen),
         temporary: temporary.to_owned(),
         monitor,
     }))

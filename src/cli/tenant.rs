@@ -1,7 +1,11 @@
 //! From what a policy says of a tenant to a service that can be asked.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
+use super::context::Context;
 use super::credential;
 use super::exit::{CliError, Exit};
 use crate::http::{self, Service, ServiceOptions};
@@ -27,10 +31,40 @@ pub fn service(policy: &LoadedPolicy, access: &TenantAccess<'_>, plane: Plane) -
     Ok(Arc::new(Service::new(options).map_err(credential::unfit)?))
 }
 
-/// Which subscriptions are asked.
-pub fn subscriptions(said: Option<&SubscriptionsPolicy>) -> Subscriptions {
+/// Which subscriptions are asked; `state` is where those that were seen before are kept.
+pub fn subscriptions(said: Option<&SubscriptionsPolicy>, access: &TenantAccess<'_>, state: Option<&Path>) -> Subscriptions {
     match said {
         Some(SubscriptionsPolicy::These(ids)) => Subscriptions::These(ids.clone()),
-        _ => Subscriptions::All,
+        _ => Subscriptions::All { earlier: state.and_then(|state| seen(state, access)).unwrap_or_default() },
+    }
+}
+
+/// The subscriptions that were seen before. A cache: without it one that is listed no more counts as deleted.
+#[derive(Serialize, Deserialize)]
+struct Seen {
+    tenant: String,
+    subscriptions: Vec<String>,
+}
+
+const SEEN: &str = "subscriptions.json";
+
+fn seen(state: &Path, access: &TenantAccess<'_>) -> Option<Vec<String>> {
+    let seen: Seen = serde_json::from_slice(&std::fs::read(state.join(SEEN)).ok()?).ok()?;
+    let well = |id: &String| !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    (seen.tenant == access.tenant.value).then(|| seen.subscriptions.into_iter().filter(well).collect())
+}
+
+/// Keeps those that a run saw, once it is committed.
+pub fn keep_seen(context: &Context, state: &Path, access: &TenantAccess<'_>, subscriptions: Vec<String>) {
+    if subscriptions.is_empty() {
+        return;
+    }
+    let seen = Seen { tenant: access.tenant.value.clone(), subscriptions };
+    let kept = serde_json::to_vec(&seen).map_err(Into::into).and_then(|bytes| crate::store::replace(&state.join(SEEN), &bytes, false));
+    if let Err(e) = kept {
+        let state = state.display();
+        context
+            .output
+            .warn(format!("which subscriptions there are could not be kept in {state} ({e}): one that is lost would count as deleted"));
     }
 }

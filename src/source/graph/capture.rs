@@ -8,9 +8,10 @@ use std::thread;
 use url::Url;
 
 use super::record::{BadRecord, Record, canonical, path_of};
-use super::{GraphOptions, HOLE, RECORD, Subscriptions, advice, by_subscription, whole};
-use crate::http::{HttpError, Page, Pages, Service, place};
-use crate::observe::{Event, Monitor};
+use super::subscriptions::Survey;
+use super::{GraphOptions, HOLE, RECORD, advice, by_subscription, whole};
+use crate::http::{HttpError, Page, Pages};
+use crate::observe::Event;
 use crate::sort::Sorter;
 use crate::source::SourceError;
 use crate::source::catalog::{CollectionSpec, Plane};
@@ -32,6 +33,8 @@ pub(super) struct Capture<'a> {
     /// The credential is refused: nothing will be given to anybody.
     hopeless: AtomicBool,
     broken: Mutex<Option<std::io::Error>>,
+    /// Those that were there, now or before.
+    pub subscriptions: Mutex<Vec<String>>,
     /// What the collections are traced under: they are read by several threads.
     pub(super) span: tracing::Span,
 }
@@ -52,6 +55,7 @@ impl<'a> Capture<'a> {
             first_error: Mutex::default(),
             hopeless: AtomicBool::new(false),
             broken: Mutex::default(),
+            subscriptions: Mutex::default(),
             span: tracing::Span::current(),
         }
     }
@@ -60,11 +64,33 @@ impl<'a> Capture<'a> {
     pub fn all(&self) -> Result<(), SourceError> {
         let options = self.options;
         let specs = &options.collections;
-        let subscriptions = match specs.iter().any(by_subscription) {
-            true => subscriptions(&options.service, &options.subscriptions, &*options.monitor)
-                .map_err(|e| whole(&options.name, &e, advice(&e, &["Reader".to_owned()], Plane::Arm)))?,
-            false => Vec::new(),
+        let reader = ["Reader".to_owned()];
+        let survey = match specs.iter().any(by_subscription) {
+            true => Survey::make(&options.service, &options.subscriptions, &*options.monitor)
+                .map_err(|e| whole(&options.name, &e, advice(&e, &reader, Plane::Arm)))?,
+            false => Survey::default(),
         };
+        for (subscription, error) in &survey.lost {
+            let said = advice(error, &reader, Plane::Arm);
+            let why = format!("the subscription {subscription} is shown no more, and was not deleted: {said}");
+            for spec in specs {
+                match by_subscription(spec) {
+                    true => self.hole(&format!("{}/", folder_of(spec, subscription)), error.code(), &format!("{}: {why}", spec.id)),
+                    false if spec.path == "/subscriptions" => self.hole(&path_of(spec.folder(), subscription), error.code(), &why),
+                    false => {}
+                }
+            }
+        }
+        for (spec, subscription) in
+            specs.iter().filter(|s| s.path == "/subscriptions").flat_map(|s| survey.unlisted.iter().map(move |u| (s, u)))
+        {
+            let why = format!("the subscription {subscription} is not in the list of them, and is there");
+            self.hole(&path_of(spec.folder(), subscription), "not_found", &why);
+        }
+        if let Ok(mut seen) = self.subscriptions.lock() {
+            *seen = survey.there.iter().chain(survey.lost.iter().map(|(id, _)| id)).cloned().collect();
+        }
+        let subscriptions = survey.there;
         let mut tasks = VecDeque::new();
         for spec in specs.iter().filter(|s| s.parent.is_none()) {
             if !by_subscription(spec) {
@@ -121,7 +147,7 @@ impl<'a> Capture<'a> {
         let Task { spec, subscription } = task;
         let _span = tracing::info_span!(parent: &self.span, "collection", collection = spec.id).entered();
         let folder = match subscription {
-            Some(subscription) => path_of(spec.folder(), subscription).trim_end_matches(".json").to_owned(),
+            Some(subscription) => folder_of(spec, subscription),
             None => spec.folder().to_owned(),
         };
         if self.hopeless.load(Ordering::Relaxed) {
@@ -221,25 +247,9 @@ impl<'a> Capture<'a> {
     }
 }
 
-/// The subscriptions that Azure's collections are asked for.
-pub(super) fn subscriptions(service: &Service, wanted: &Subscriptions, monitor: &dyn Monitor) -> Result<Vec<String>, HttpError> {
-    if let Subscriptions::These(these) = wanted {
-        return Ok(these.clone());
-    }
-    let url = service.url("/subscriptions", &[("api-version", "2022-12-01")]);
-    let at = place(&url);
-    let mut pages = Pages::new(service, url, None, monitor);
-    let mut out = Vec::new();
-    while let Some(page) = pages.next_page()? {
-        for record in &page.value {
-            let value: serde_json::Value = serde_json::from_str(record.get()).unwrap_or_default();
-            // One that is passed over would look as if all that is in it were deleted.
-            let what = || "a subscription has no subscriptionId".to_owned();
-            let id = value["subscriptionId"].as_str().ok_or_else(|| HttpError::Unreadable { place: at.clone(), what: what() })?;
-            out.push(id.to_owned());
-        }
-    }
-    if out.is_empty() { Err(HttpError::NoSubscriptions { place: at }) } else { Ok(out) }
+/// Where the records of one subscription lie.
+fn folder_of(spec: &CollectionSpec, subscription: &str) -> String {
+    path_of(spec.folder(), subscription).trim_end_matches(".json").to_owned()
 }
 
 /// The address of a list's first page.

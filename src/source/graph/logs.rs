@@ -4,13 +4,14 @@
 //! without white space outside strings. Which events are new is for others to say.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 
+use super::subscriptions::Survey;
 use super::{Subscriptions, advice};
 use crate::http::{HttpError, Page, Pages, Service};
-use crate::observe::Monitor;
+use crate::observe::{Event, Monitor};
 use crate::source::catalog::{LogSpec, Plane, Scope};
 use crate::source::import::{EventKey, ImportError, Pointers, RawChunk, event_key, normalise};
 
@@ -22,6 +23,8 @@ pub struct LogReader {
     pub service: Arc<Service>,
     /// Of Azure: which subscriptions.
     pub subscriptions: Subscriptions,
+    /// Those that the last reading knew of: to be given as earlier ones to the next.
+    pub seen: Mutex<Vec<String>>,
 }
 
 /// A span of time, both ends inclusive as the services read them.
@@ -84,7 +87,18 @@ impl LogReader {
         let scopes = match self.spec.scope {
             Scope::Tenant => vec![None],
             Scope::Subscriptions => {
-                super::capture::subscriptions(&self.service, &self.subscriptions, monitor).map_err(failed)?.into_iter().map(Some).collect()
+                let survey = Survey::make(&self.service, &self.subscriptions, monitor).map_err(failed)?;
+                let told = self.seen.lock().is_ok_and(|seen| !seen.is_empty());
+                for (subscription, error) in survey.lost.iter().filter(|_| !told) {
+                    let said = advice(error, &self.spec.permissions, self.spec.plane);
+                    let message = format!("the subscription {subscription} is shown no more, and its events are not exported: {said}");
+                    monitor.event(Event::Warning(message));
+                }
+                let known = survey.there.iter().chain(survey.lost.iter().map(|(id, _)| id));
+                if let Ok(mut seen) = self.seen.lock() {
+                    *seen = known.cloned().collect();
+                }
+                survey.there.into_iter().map(Some).collect()
             }
         };
         let mut bytes = 0;

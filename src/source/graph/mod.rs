@@ -8,6 +8,7 @@ mod capture;
 mod children;
 mod logs;
 mod record;
+mod subscriptions;
 
 use std::io::{Cursor, Read};
 use std::path::PathBuf;
@@ -27,8 +28,11 @@ const SORT_BUDGET: usize = 48 << 20;
 /// Of which subscriptions Azure's collections are asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subscriptions {
-    /// Every one that the agent sees.
-    All,
+    /// Every one that the agent sees, and those that it saw before, unless they were deleted.
+    All {
+        /// Ids of the latter.
+        earlier: Vec<String>,
+    },
     /// These.
     These(Vec<String>),
 }
@@ -63,6 +67,7 @@ pub fn spelled_path(folder: &str, id: &str) -> String {
 /// A tenant's configuration.
 pub struct GraphSource {
     options: GraphOptions,
+    subscriptions: Mutex<Vec<String>>,
 }
 
 /// A record's place among the sorted: its bytes, or that it could not be had.
@@ -72,7 +77,12 @@ const HOLE: u8 = 1;
 impl GraphSource {
     /// A source; asks nothing yet.
     pub fn new(options: GraphOptions) -> Self {
-        Self { options }
+        Self { options, subscriptions: Mutex::default() }
+    }
+
+    /// The subscriptions that the last walk knew of: those to be given as earlier ones to the next.
+    pub fn subscriptions(&self) -> Vec<String> {
+        self.subscriptions.lock().map(|seen| seen.clone()).unwrap_or_default()
     }
 
     /// The service, whose waits and requests are counted.
@@ -110,7 +120,11 @@ impl Source for GraphSource {
 
     fn walk(&self, visit: &mut dyn FnMut(Walked) -> bool) -> Result<(), SourceError> {
         let sorter = Mutex::new(Sorter::new(&self.options.temporary, SORT_BUDGET));
-        capture::Capture::new(&self.options, &sorter).all()?;
+        let capture = capture::Capture::new(&self.options, &sorter);
+        capture.all()?;
+        if let (Ok(mut seen), Ok(known)) = (self.subscriptions.lock(), capture.subscriptions.into_inner()) {
+            *seen = known;
+        }
         let spilling = |e: std::io::Error| SourceError {
             name: self.options.name.clone(),
             what: format!("its records cannot be sorted in {}: {e}", self.options.temporary.display()),
