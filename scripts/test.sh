@@ -116,7 +116,7 @@ if [ "$seconds" -gt 0 ] && [ "$failed" -eq 0 ]; then
     cargo fuzz --version > /dev/null 2>&1 || cargo install --quiet --locked --debug cargo-fuzz || die 'cargo-fuzz cannot be installed'
     # cargo-fuzz wants flags of the nightly compiler; without a sanitizer the stable one takes them, too.
     export RUSTC_BOOTSTRAP=1
-    cargo fuzz build --sanitizer none
+    cargo fuzz build --sanitizer none --codegen-units 16
     triple=$(rustc -vV | sed -n 's/^host: //p')
     for target in $(cargo fuzz list); do
         mkdir -p "fuzz/corpus/$target" "fuzz/artifacts/$target"
