@@ -365,6 +365,7 @@ fn while_it_is_read(sandbox: &Sandbox, act: impl FnOnce()) -> Ran {
     let end = Instant::now() + Duration::from_secs(60);
     while !reads("tree/a-large-one") {
         assert!(Instant::now() < end, "nobody reads it");
+        std::thread::sleep(Duration::from_millis(1));
     }
     act();
     let out = child.wait_with_output().unwrap();
@@ -403,6 +404,13 @@ fn a_source_that_goes_away_while_it_is_read_is_no_deletion() {
 #[test]
 fn a_mount_in_a_source_that_goes_away_while_it_is_read_is_no_deletion() {
     let sandbox = estate();
+    struct Unmount<'a>(&'a Sandbox);
+    impl Drop for Unmount<'_> {
+        fn drop(&mut self) {
+            self.0.shell("umount -l tree/share tree/other 2>/dev/null");
+        }
+    }
+    let _unmount = Unmount(&sandbox);
     let mount = |at: &str| {
         let ran = sandbox.shell(&format!("mkdir -p {at} && mount -t tmpfs tmpfs {at} && echo '{{}}' > {at}/one.json"));
         assert_eq!(ran.code, 0, "{}", ran.stderr);
@@ -451,7 +459,7 @@ fn what_is_excluded_need_not_be_readable() {
     let excluding = policy.replacen("  tree: { files: { path:", "  tree: { files: { exclude: [lost+found], path:", 1);
     assert_ne!(policy, excluding, "{policy}");
     sandbox.write("backstop.yaml", excluding);
-    let closed = |sandbox: &Sandbox| fs::set_permissions(sandbox.path("tree/lost+found"), fs::Permissions::from_mode(0)).unwrap();
+    let closed = |sandbox: &Sandbox| fs::set_permissions(sandbox.path("tree/lost+found"), fs::Permissions::from_mode(0o000)).unwrap();
     let ran = as_somebody(&sandbox, &["snapshot", "--json"], closed);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert_eq!(ran.json()[0]["entries"], 3, "{}", ran.stdout);

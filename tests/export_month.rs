@@ -69,7 +69,7 @@ impl Month {
             spec: Catalog::all().log(log).unwrap().clone(),
             service: Arc::new(Service::new(service).unwrap()),
             subscriptions: Subscriptions::All { earlier: Vec::new() },
-            seen: std::sync::Mutex::default(),
+            found: std::sync::Mutex::default(),
         }
     }
 

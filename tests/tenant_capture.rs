@@ -345,13 +345,14 @@ fn a_subscription_that_is_listed_no_more_is_asked_for() {
     estate.policy(&format!("arm_endpoint: {}", estate.url()), &format!("arm_endpoint: {}", front.url));
     estate.policy(&format!("log: activityLog, endpoint: {}", estate.url()), &format!("log: activityLog, endpoint: {}", front.url));
     // A list that leaves one out which answers for itself is not believed.
-    let (line, _) = estate.snapshot("azure", 6);
-    all_complete_but(&line, &[("arm.subscriptions", "partial", "not_found")]);
-    assert_eq!((&line["entries"], line["deleted"].as_u64()), (&first["entries"], Some(0)), "{line}");
+    let (line, _) = estate.snapshot("azure", 0);
+    all_complete_but(&line, &[]);
+    assert_eq!((&line["tree_sha256"], line["deleted"].as_u64()), (&first["tree_sha256"], Some(0)), "{line}");
     // A client that lost its role on it is shown the others: nothing was deleted.
-    let answers =
-        |status: u64| estate.faults(json!([{ "path": format!("/subscriptions/{subscription}"), "kind": "status", "status": status }]));
-    answers(403);
+    let answers = |status: u64, code: &str| {
+        estate.faults(json!([{ "path": format!("/subscriptions/{subscription}"), "kind": "status", "status": status, "code": code }]));
+    };
+    answers(403, "AuthorizationFailed");
     for _ in 0..2 {
         let (line, said) = estate.snapshot("azure", 6);
         let partial: Vec<_> = line["collections"].as_object().unwrap().iter().filter(|(_, c)| c["outcome"] != "complete").collect();
@@ -363,13 +364,15 @@ fn a_subscription_that_is_listed_no_more_is_asked_for() {
     let kept = estate.sandbox.shell("f=$(find .backstop -name subscriptions.json) && d=$(dirname \"$(dirname \"$f\")\")/export.activity && mkdir -p \"$d\" && cp \"$f\" \"$d\"");
     assert_eq!(kept.code, 0, "{}", kept.stderr);
     let ran = estate.sandbox.backstop(&["export", "activity"]);
-    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(ran.code, 6, "{}", ran.stderr);
     assert_eq!(ran.stderr.matches("its events are not exported").count(), 1, "{}", ran.stderr);
     // What the service itself says is gone is gone; and is asked for no more.
-    answers(404);
+    answers(404, "ResourceNotFound");
+    assert_eq!(estate.snapshot("azure", 6).0["deleted"], 0);
+    answers(404, "SubscriptionNotFound");
     let (line, said) = estate.snapshot("azure", 0);
     assert!(line["deleted"].as_u64().unwrap() > 4 && line["entries"].as_u64() < first["entries"].as_u64(), "{line}\n{said}");
-    answers(403);
+    answers(403, "AuthorizationFailed");
     estate.snapshot("azure", 0);
 }
 

@@ -99,7 +99,7 @@ fn one(context: &Context, writer: &Writer, policy: &LoadedPolicy, name: &str) ->
         spec: spec.clone(),
         service: service.clone(),
         subscriptions: tenant::subscriptions(log.subscriptions.as_ref().map(|s| &s.value), &log.access(), Some(state.path())),
-        seen: Mutex::default(),
+        found: Mutex::default(),
     };
     let progress = Arc::new(context.output.monitor(name));
     let report = export(&ExportJob {
@@ -117,10 +117,10 @@ fn one(context: &Context, writer: &Writer, policy: &LoadedPolicy, name: &str) ->
     });
     progress.finish();
     let report = report?;
-    let seen = reader.seen.lock().map(|seen| seen.clone()).unwrap_or_default();
-    tenant::keep_seen(context, state.path(), &log.access(), seen);
+    let found = reader.found.lock().map(|found| found.clone()).unwrap_or_default();
+    tenant::keep_seen(context, state.path(), &log.access(), found.seen);
     tell(context, name, &report, &service, begun.elapsed().as_secs_f64());
-    Ok(report.outcome())
+    Ok(if found.lost.is_empty() { report.outcome() } else { Outcome::Partial })
 }
 
 fn tell(context: &Context, name: &str, report: &ExportReport, service: &Service, seconds: f64) {

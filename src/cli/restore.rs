@@ -289,7 +289,7 @@ fn estimate_files(
         match (seen.failed.is_empty(), &archived) {
             (true, _) => found = asked.judge(context, lacks, predicate.run, seen.entries)?,
             // What lies in the archive tier is not lost; how much of it was asked for cannot be known yet.
-            (false, Err(RestoreError::Archived { .. })) => {}
+            (false, Err(RestoreError::Archived { .. })) if all_archived(ledger, &seen.failed)? => {}
             (false, _) => {
                 lost(context, &seen.failed);
                 found = Exit::Damage;
@@ -348,7 +348,7 @@ fn would_restore(
             output.tell(format!("{:>10}  {}", human_bytes(size), shown(path)));
         }
     })?;
-    if !seen.failed.is_empty() {
+    if !seen.failed.is_empty() && all_archived(ledger, &seen.failed)? {
         // What lies in the archive tier is not lost.
         let thaw = Thaw { ledger, priority: None, wait: false, monitor: &crate::observe::Silent };
         thaw.snapshot(identities, &predicate.chain, predicate.run, &asked.only)?;
@@ -367,6 +367,17 @@ fn would_restore(
         human_bytes(seen.stored_bytes)
     ));
     Ok(found)
+}
+
+/// Whether nothing was in the way but the archive tier.
+fn all_archived(ledger: &Ledger, failed: &[Failed]) -> Result<bool, CliError> {
+    for object in failed.iter().map(|f| f.object.as_deref()) {
+        let info = object.map(|object| ledger.store().head(object)).transpose()?.flatten();
+        if !info.is_some_and(|info| info.archive.is_some()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 pub fn lost(context: &Context, failed: &[Failed]) {

@@ -95,19 +95,29 @@ pub struct FilesSource {
 /// A directory on another file system than the one it lies in.
 struct Mount {
     directory: PathBuf,
-    /// Held open: what is idle is not taken away meanwhile, and its numbers stay its own.
-    held: OwnedFd,
-    /// Whether anything on it is backed up.
+    then: Place,
+    /// Held open: what is idle is not taken away meanwhile, and its numbers stay its own. Only so many are.
+    _held: Option<OwnedFd>,
+    /// The mount that it lies in.
+    above: Option<usize>,
+    /// Whether anything on it, or on a mount in it, is backed up.
     used: bool,
 }
+
+/// So many mounts are held open.
+const MOST_HELD: usize = 128;
 
 /// Which directory it is: of which mount, device and inode. The mount is 0 where the kernel does not say.
 type Place = (u64, (u32, u32), u64);
 
 fn place(directory: impl AsFd) -> io::Result<Place> {
-    use rustix::fs::{AtFlags, StatxFlags, statx};
+    use rustix::fs::{AtFlags, StatxFlags, fstat, major, minor, statx};
     let mask = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
-    let found = statx(directory, "", AtFlags::EMPTY_PATH, mask)?;
+    let Ok(found) = statx(&directory, "", AtFlags::EMPTY_PATH, mask) else {
+        // An old kernel, or a filter of system calls that does not know it.
+        let found = fstat(directory)?;
+        return Ok((0, (major(found.st_dev), minor(found.st_dev)), found.st_ino));
+    };
     let mount = if found.stx_mask & StatxFlags::MNT_ID.bits() == 0 { 0 } else { found.stx_mnt_id };
     Ok((mount, (found.stx_dev_major, found.stx_dev_minor), found.stx_ino))
 }
@@ -146,12 +156,17 @@ impl FilesSource {
         let directory = self.real(prefix.trim_end_matches('/'));
         // Before it is listed: what is mounted there later was not listed, what goes away later is missed at the end.
         let held = open_directory(&directory)?;
-        let (mount, device, _) = place(&held)?;
+        let then @ (mount, device, _) = place(&held)?;
         let at = match above {
-            Some(above) if (above.mount, above.device) == (mount, device) => *above,
+            Some(above) if (above.mount, above.device) == (mount, device) => {
+                drop(held);
+                *above
+            }
             _ => {
                 let mut mounts = self.mounts.lock().unwrap_or_else(PoisonError::into_inner);
-                mounts.push(Mount { directory: directory.clone(), held, used: above.is_none() });
+                let held = Some(held).filter(|_| mounts.len() < MOST_HELD);
+                let above = above.map(|above| above.number);
+                mounts.push(Mount { directory: directory.clone(), then, _held: held, above, used: above.is_none() });
                 At { mount, device, number: mounts.len() - 1 }
             }
         };
@@ -191,8 +206,11 @@ impl FilesSource {
             }
             if !used {
                 used = true;
-                if let Some(mount) = self.mounts.lock().unwrap_or_else(PoisonError::into_inner).get_mut(at.number) {
+                let mut mounts = self.mounts.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut number = Some(at.number);
+                while let Some(mount) = number.and_then(|n| mounts.get_mut(n)).filter(|mount| !mount.used) {
                     mount.used = true;
+                    number = mount.above;
                 }
             }
             if !visit(Walked::Node(Node::listed(path.clone(), kind == Listed::File))) {
@@ -313,7 +331,7 @@ impl Source for FilesSource {
     fn still_there(&self) -> Result<(), SourceError> {
         let mounts = self.mounts.lock().unwrap_or_else(PoisonError::into_inner);
         let same = |mount: &Mount| match open_directory(&mount.directory).and_then(place) {
-            Ok(now) => place(&mount.held).is_ok_and(|then| then == now),
+            Ok(now) => now == mount.then,
             // Below the root a mount may be taken away together with its directory, as for a snapshot or an image.
             Err(e) => e.kind() == io::ErrorKind::NotFound && mount.directory != mounts[0].directory,
         };

@@ -5,12 +5,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
+use serde_json::value::RawValue;
 use url::Url;
 
 use super::record::{BadRecord, Record, canonical, path_of};
 use super::subscriptions::Survey;
 use super::{GraphOptions, HOLE, RECORD, advice, by_subscription, whole};
-use crate::http::{HttpError, Page, Pages};
+use crate::http::{HttpError, Pages};
 use crate::observe::Event;
 use crate::sort::Sorter;
 use crate::source::SourceError;
@@ -81,11 +82,8 @@ impl<'a> Capture<'a> {
                 }
             }
         }
-        for (spec, subscription) in
-            specs.iter().filter(|s| s.path == "/subscriptions").flat_map(|s| survey.unlisted.iter().map(move |u| (s, u)))
-        {
-            let why = format!("the subscription {subscription} is not in the list of them, and is there");
-            self.hole(&path_of(spec.folder(), subscription), "not_found", &why);
+        if let Some(spec) = specs.iter().find(|s| s.path == "/subscriptions") {
+            self.keep(spec, spec.folder(), &survey.unlisted, None);
         }
         if let Ok(mut seen) = self.subscriptions.lock() {
             *seen = survey.there.iter().chain(survey.lost.iter().map(|(id, _)| id)).cloned().collect();
@@ -169,16 +167,16 @@ impl<'a> Capture<'a> {
     fn read_pages(&self, spec: &CollectionSpec, folder: &str, pages: Pages<'_>, gather: bool) -> Result<Vec<String>, HttpError> {
         let mut ids = Vec::new();
         let read = pages.for_each(|page| {
-            self.keep(spec, folder, &page, gather.then_some(&mut ids));
+            self.keep(spec, folder, &page.value, gather.then_some(&mut ids));
             if self.hopeless.load(Ordering::Relaxed) { Err(()) } else { Ok(()) }
         })?;
         // What made it hopeless is told elsewhere.
         read.map_or(Ok(Vec::new()), |()| Ok(ids))
     }
 
-    fn keep(&self, spec: &CollectionSpec, folder: &str, page: &Page, mut ids: Option<&mut Vec<String>>) {
-        let mut records = Vec::with_capacity(page.value.len());
-        for raw in &page.value {
+    fn keep(&self, spec: &CollectionSpec, folder: &str, page: &[Box<RawValue>], mut ids: Option<&mut Vec<String>>) {
+        let mut records = Vec::with_capacity(page.len());
+        for raw in page {
             match canonical(raw.get(), spec) {
                 Ok(record) if record.id.len() > LONGEST_ID => {
                     self.hole(&format!("{folder}/?"), "bad_record", "a record has an id of more than 240 bytes");

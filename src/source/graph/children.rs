@@ -53,6 +53,8 @@ struct Lists<'s> {
     /// Whether any parent's list was had in the catalog's own version.
     had: AtomicBool,
     use_older: AtomicBool,
+    /// How many parents there are.
+    parents: usize,
 }
 
 impl Lists<'_> {
@@ -76,7 +78,7 @@ impl Capture<'_> {
         let count = batches.len();
         let batches = Mutex::new(batches);
         let older = spec.fallback_version.clone().map(|version| CollectionSpec { version, ..spec.clone() });
-        let lists = Lists { spec, older, had: AtomicBool::new(false), use_older: AtomicBool::new(false) };
+        let lists = Lists { spec, older, had: AtomicBool::new(false), use_older: AtomicBool::new(false), parents: parents.len() };
         thread::scope(|scope| {
             for _ in 0..AT_ONCE.min(count) {
                 scope.spawn(|| {
@@ -134,7 +136,7 @@ impl Capture<'_> {
                 Err(e) => self.missed(spec, parent, &e),
             }
         }
-        records.extend(self.not_found(lists, parents.len(), not_found)?);
+        records.extend(self.not_found(lists, not_found)?);
         // What all are refused for, the application is; what one is refused for, such as a hidden membership, is its own.
         if !lists.any()
             && let Some((_, error)) = refused.pop()
@@ -153,31 +155,30 @@ impl Capture<'_> {
     }
 
     /// Lists that the service does not find: their parents are gone, or the version is not served, or nobody knows.
-    fn not_found(&self, lists: &Lists<'_>, asked: usize, parents: Vec<(&String, HttpError)>) -> Result<Vec<Record>, HttpError> {
+    fn not_found(&self, lists: &Lists<'_>, parents: Vec<(&String, HttpError)>) -> Result<Vec<Record>, HttpError> {
         let mut records = Vec::new();
-        let mut parents = parents.into_iter();
         // One alone may be new to a replica; where there is no other, nothing better is known.
-        let older = lists.older.as_ref().filter(|_| !lists.any() && (parents.len() > 1 || asked == 1));
-        if let (Some(older), Some((parent, error))) = (older, parents.as_slice().first())
-            && let Ok(record) = self.list_of(older, parent, None)
-        {
-            lists.use_older.store(true, Ordering::Relaxed);
-            let (id, version, instead) = (&older.id, &lists.spec.version, &older.version);
-            let message = format!("{id} is not served in {version}, and asked for in {instead}, which may leave some of it out ({error})");
-            self.options.monitor.event(Event::Warning(message));
-            parents.next();
-            records.push(record);
-        }
-        let older = lists.older.as_ref().filter(|_| !records.is_empty());
+        let may_be_older = !lists.any() && (parents.len() > 1 || lists.parents == 1) || lists.use_older.load(Ordering::Relaxed);
         for (parent, error) in parents {
-            let error = match older.map(|older| self.list_of(older, parent, None)) {
+            let older = lists.older.as_ref().filter(|_| may_be_older && !lists.had.load(Ordering::Relaxed));
+            match older.map(|older| self.list_of(older, parent, None)) {
                 Some(Ok(record)) => {
                     records.push(record);
+                    if !lists.use_older.swap(true, Ordering::Relaxed) {
+                        self.tell_of_older(lists, &error);
+                    }
                     continue;
                 }
-                Some(Err(error)) => error,
-                None => error,
-            };
+                Some(Err(e @ (HttpError::Credential { .. } | HttpError::Unreachable { .. } | HttpError::Refused { status: 401, .. }))) => {
+                    return Err(e);
+                }
+                // What is said in the other version is said of the parent.
+                Some(Err(e @ HttpError::Refused { status: 403, .. })) => {
+                    self.missed(lists.spec, parent, &e);
+                    continue;
+                }
+                Some(Err(_)) | None => {}
+            }
             // That a list is not found says nothing of the parent: a replica may lag, and what stands between may answer so.
             let gone = match &error {
                 HttpError::Refused { status: 404, .. } => self.is_gone(lists.spec, parent)?,
@@ -188,6 +189,13 @@ impl Capture<'_> {
             }
         }
         Ok(records)
+    }
+
+    fn tell_of_older(&self, lists: &Lists<'_>, error: &HttpError) {
+        let Some(older) = &lists.older else { return };
+        let (id, version, instead) = (&older.id, &lists.spec.version, &older.version);
+        let message = format!("{id} is not served in {version}, and asked for in {instead}, which may leave some of it out ({error})");
+        self.options.monitor.event(Event::Warning(message));
     }
 
     /// Whether the service itself says that there is no such parent any more.

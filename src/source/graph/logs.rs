@@ -4,7 +4,7 @@
 //! without white space outside strings. Which events are new is for others to say.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 
@@ -23,8 +23,17 @@ pub struct LogReader {
     pub service: Arc<Service>,
     /// Of Azure: which subscriptions.
     pub subscriptions: Subscriptions,
-    /// Those that the last reading knew of: to be given as earlier ones to the next.
-    pub seen: Mutex<Vec<String>>,
+    /// What the readings found out.
+    pub found: Mutex<Found>,
+}
+
+/// What readings found out of subscriptions.
+#[derive(Debug, Clone, Default)]
+pub struct Found {
+    /// Those that the last one knew of: to be given as earlier ones to the next.
+    pub seen: Vec<String>,
+    /// Those that are shown no more: their events were not read.
+    pub lost: Vec<String>,
 }
 
 /// A span of time, both ends inclusive as the services read them.
@@ -88,16 +97,17 @@ impl LogReader {
             Scope::Tenant => vec![None],
             Scope::Subscriptions => {
                 let survey = Survey::make(&self.service, &self.subscriptions, monitor).map_err(failed)?;
-                let told = self.seen.lock().is_ok_and(|seen| !seen.is_empty());
-                for (subscription, error) in survey.lost.iter().filter(|_| !told) {
-                    let said = advice(error, &self.spec.permissions, self.spec.plane);
-                    let message = format!("the subscription {subscription} is shown no more, and its events are not exported: {said}");
-                    monitor.event(Event::Warning(message));
+                let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+                for (subscription, error) in &survey.lost {
+                    if !found.lost.contains(subscription) {
+                        let said = advice(error, &self.spec.permissions, self.spec.plane);
+                        let message = format!("the subscription {subscription} is shown no more, and its events are not exported: {said}");
+                        monitor.event(Event::Warning(message));
+                        found.lost.push(subscription.clone());
+                    }
                 }
-                let known = survey.there.iter().chain(survey.lost.iter().map(|(id, _)| id));
-                if let Ok(mut seen) = self.seen.lock() {
-                    *seen = known.cloned().collect();
-                }
+                found.seen = survey.there.iter().chain(survey.lost.iter().map(|(id, _)| id)).cloned().collect();
+                drop(found);
                 survey.there.into_iter().map(Some).collect()
             }
         };

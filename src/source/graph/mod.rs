@@ -20,7 +20,7 @@ use crate::http::{HttpError, Service};
 use crate::observe::Monitor;
 use crate::sort::Sorter;
 
-pub use logs::{LogError, LogQuery, LogReader, RawEvent};
+pub use logs::{Found, LogError, LogQuery, LogReader, RawEvent};
 
 /// Memory for sorting, in bytes; more goes to unnamed files.
 const SORT_BUDGET: usize = 48 << 20;

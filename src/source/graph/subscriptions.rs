@@ -1,6 +1,8 @@
 //! Of which subscriptions Azure's collections are asked. A list that no longer names one says nothing of it: whoever
 //! lost a role on it is shown the others, without an error.
 
+use serde_json::value::RawValue;
+
 use crate::http::{HttpError, Pages, Service, place};
 use crate::observe::Monitor;
 
@@ -11,8 +13,8 @@ use super::Subscriptions;
 pub struct Survey {
     /// Ids of those that answer.
     pub there: Vec<String>,
-    /// Those of them that the list leaves out.
-    pub unlisted: Vec<String>,
+    /// Those of them that the list leaves out, as they answer for themselves.
+    pub unlisted: Vec<Box<RawValue>>,
     /// Ids of those that were there before, and why they are no more.
     pub lost: Vec<(String, HttpError)>,
 }
@@ -30,15 +32,14 @@ impl Survey {
                 continue;
             }
             let url = service.url(&format!("/subscriptions/{id}"), &[("api-version", "2022-12-01")]);
-            let asked = service
-                .get(&url, None, monitor, |body| serde_json::from_slice::<serde_json::Value>(body).map(drop).map_err(|e| e.to_string()));
+            let asked = service.get(&url, None, monitor, |body| serde_json::from_slice::<Box<RawValue>>(body).map_err(|e| e.to_string()));
             match asked {
-                Ok(()) => {
+                Ok(record) => {
                     survey.there.push(id.clone());
-                    survey.unlisted.push(id.clone());
+                    survey.unlisted.push(record);
                 }
-                // The service itself says that there is none.
-                Err(HttpError::Refused { status: 404, code, .. }) if !code.is_empty() => {}
+                // The service itself says that there is none; no other 404 does.
+                Err(HttpError::Refused { status: 404, code, .. }) if code == "SubscriptionNotFound" => {}
                 Err(e @ (HttpError::Credential { .. } | HttpError::Unreachable { .. })) => return Err(e),
                 Err(e) => survey.lost.push((id.clone(), e)),
             }
