@@ -373,7 +373,7 @@ fn would_restore(
 fn all_archived(ledger: &Ledger, failed: &[Failed]) -> Result<bool, CliError> {
     for object in failed.iter().map(|f| f.object.as_deref()) {
         let info = object.map(|object| ledger.store().head(object)).transpose()?.flatten();
-        if !info.is_some_and(|info| info.archive.is_some()) {
+        if info.is_none_or(|info| info.archive.is_none()) {
             return Ok(false);
         }
     }
