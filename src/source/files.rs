@@ -5,17 +5,16 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use sha2::Digest as _;
 
+use super::globs::PathGlobs;
+use super::mounts::{At, Mounts};
 use super::{Collection, Node, NodeKind, Probe, Reading, RecordProblem, Source, SourceError, Walked};
 use crate::path::{decode_component, encode_component};
 
@@ -23,54 +22,6 @@ use crate::path::{decode_component, encode_component};
 const READ_TRIES: usize = 3;
 /// A file touched this shortly before may be touched again within the clock's grain.
 const RACY: Duration = Duration::from_secs(1);
-
-/// Glob patterns over encoded paths. A pattern without a slash fits a name at any depth; `**` spans
-/// directories; what fits a directory fits all below it.
-#[derive(Clone)]
-pub struct PathGlobs {
-    set: GlobSet,
-    empty: bool,
-    /// For each pattern, where that is noted, whether anything fitted it.
-    noted: Option<Arc<[AtomicBool]>>,
-}
-
-impl PathGlobs {
-    /// Compiles patterns.
-    pub fn new(patterns: &[String]) -> Result<Self, globset::Error> {
-        let mut builder = GlobSetBuilder::new();
-        for pattern in patterns {
-            let anchored = pattern.trim_start_matches("./").trim_start_matches('/').trim_end_matches('/');
-            let deep = if pattern.trim_end_matches('/').contains('/') { anchored.to_owned() } else { format!("**/{anchored}") };
-            builder.add(GlobBuilder::new(&deep).literal_separator(true).build()?);
-            builder.add(GlobBuilder::new(&format!("{deep}/**")).literal_separator(true).build()?);
-        }
-        Ok(Self { set: builder.build()?, empty: patterns.is_empty(), noted: None })
-    }
-
-    /// Compiles patterns that note which of them anything fitted.
-    pub fn noting(patterns: &[String]) -> Result<Self, globset::Error> {
-        Ok(Self { noted: Some(patterns.iter().map(|_| AtomicBool::new(false)).collect()), ..Self::new(patterns)? })
-    }
-
-    /// For each pattern, whether anything fitted it so far.
-    pub fn noted(&self) -> Vec<bool> {
-        self.noted.iter().flat_map(|noted| noted.iter()).map(|fitted| fitted.load(Ordering::Relaxed)).collect()
-    }
-
-    /// Whether there are no patterns.
-    pub fn is_empty(&self) -> bool {
-        self.empty
-    }
-
-    /// Whether a path fits one.
-    pub fn matches(&self, path: &str) -> bool {
-        let Some(noted) = self.noted.as_ref().filter(|_| !self.empty) else { return !self.empty && self.set.is_match(path) };
-        let fitting = self.set.matches(path);
-        // Each pattern was compiled twice: for a name, and for what lies below it.
-        fitting.iter().filter_map(|n| noted.get(n / 2)).for_each(|fitted| fitted.store(true, Ordering::Relaxed));
-        !fitting.is_empty()
-    }
-}
 
 /// What of a tree is backed up.
 #[derive(Clone)]
@@ -88,52 +39,8 @@ pub struct FilesSource {
     options: FilesOptions,
     /// Files touched after this instant have no fingerprint.
     settled: SystemTime,
-    /// The root and every file system mounted below it, as the last walk met them.
-    mounts: Mutex<Vec<Mount>>,
-}
-
-/// A directory on another file system than the one it lies in.
-struct Mount {
-    directory: PathBuf,
-    then: Place,
-    /// Held open: what is idle is not taken away meanwhile, and its numbers stay its own. Only so many are.
-    _held: Option<OwnedFd>,
-    /// The mount that it lies in.
-    above: Option<usize>,
-    /// Whether anything on it, or on a mount in it, is backed up.
-    used: bool,
-}
-
-/// So many mounts are held open.
-const MOST_HELD: usize = 128;
-
-/// Which directory it is: of which mount, device and inode. The mount is 0 where the kernel does not say.
-type Place = (u64, (u32, u32), u64);
-
-fn place(directory: impl AsFd) -> io::Result<Place> {
-    use rustix::fs::{AtFlags, StatxFlags, fstat, major, minor, statx};
-    let mask = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
-    let Ok(found) = statx(&directory, "", AtFlags::EMPTY_PATH, mask) else {
-        // An old kernel, or a filter of system calls that does not know it.
-        let found = fstat(directory)?;
-        return Ok((0, (major(found.st_dev), minor(found.st_dev)), found.st_ino));
-    };
-    let mount = if found.stx_mask & StatxFlags::MNT_ID.bits() == 0 { 0 } else { found.stx_mnt_id };
-    Ok((mount, (found.stx_dev_major, found.stx_dev_minor), found.stx_ino))
-}
-
-/// Where a walk is.
-#[derive(Clone, Copy)]
-struct At {
-    mount: u64,
-    device: (u32, u32),
-    /// Among the mounts.
-    number: usize,
-}
-
-fn open_directory(directory: &Path) -> io::Result<OwnedFd> {
-    use rustix::fs::{Mode, OFlags, open};
-    Ok(open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+    /// As the last walk met them.
+    mounts: Mutex<Mounts>,
 }
 
 impl FilesSource {
@@ -141,6 +48,10 @@ impl FilesSource {
     pub fn new(options: FilesOptions) -> Self {
         let settled = SystemTime::now().checked_sub(RACY).unwrap_or(SystemTime::UNIX_EPOCH);
         Self { options, settled, mounts: Mutex::default() }
+    }
+
+    fn mounts(&self) -> MutexGuard<'_, Mounts> {
+        self.mounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn real(&self, path: &str) -> PathBuf {
@@ -152,24 +63,10 @@ impl FilesSource {
     }
 
     /// `above` is the mount that it lies in.
-    fn walk_directory(&self, prefix: &str, above: Option<&At>, visit: &mut dyn FnMut(Walked) -> bool) -> io::Result<bool> {
+    fn walk_directory(&self, prefix: &str, above: Option<At>, visit: &mut dyn FnMut(Walked) -> bool) -> io::Result<bool> {
         let directory = self.real(prefix.trim_end_matches('/'));
         // Before it is listed: what is mounted there later was not listed, what goes away later is missed at the end.
-        let held = open_directory(&directory)?;
-        let then @ (mount, device, _) = place(&held)?;
-        let at = match above {
-            Some(above) if (above.mount, above.device) == (mount, device) => {
-                drop(held);
-                *above
-            }
-            _ => {
-                let mut mounts = self.mounts.lock().unwrap_or_else(PoisonError::into_inner);
-                let held = Some(held).filter(|_| mounts.len() < MOST_HELD);
-                let above = above.map(|above| above.number);
-                mounts.push(Mount { directory: directory.clone(), then, _held: held, above, used: above.is_none() });
-                At { mount, device, number: mounts.len() - 1 }
-            }
-        };
+        let at = self.mounts().enter(&directory, above)?;
         let mut used = false;
         let names = Names::list(&directory)?;
         let mut path = String::with_capacity(prefix.len() + 64);
@@ -182,7 +79,7 @@ impl FilesSource {
                 if self.options.exclude.matches(&path[..path.len() - 1]) {
                     continue;
                 }
-                match self.walk_directory(&path, Some(&at), visit) {
+                match self.walk_directory(&path, Some(at), visit) {
                     Ok(true) => {}
                     Ok(false) => return Ok(false),
                     // Gone since it was listed: what was in it is gone too.
@@ -206,12 +103,7 @@ impl FilesSource {
             }
             if !used {
                 used = true;
-                let mut mounts = self.mounts.lock().unwrap_or_else(PoisonError::into_inner);
-                let mut number = Some(at.number);
-                while let Some(mount) = number.and_then(|n| mounts.get_mut(n)).filter(|mount| !mount.used) {
-                    mount.used = true;
-                    number = mount.above;
-                }
+                self.mounts().used(at);
             }
             if !visit(Walked::Node(Node::listed(path.clone(), kind == Listed::File))) {
                 return Ok(false);
@@ -324,21 +216,16 @@ impl Source for FilesSource {
         if !root.is_dir() {
             return Err(failed("it is not a directory, or is not there (is the file system mounted?)".into()));
         }
-        self.mounts.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        *self.mounts() = Mounts::default();
         self.walk_directory("", None, visit).map(drop).map_err(|e| failed(e.to_string()))
     }
 
     fn still_there(&self) -> Result<(), SourceError> {
-        let mounts = self.mounts.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = |mount: &Mount| match open_directory(&mount.directory).and_then(place) {
-            Ok(now) => now == mount.then,
-            // Below the root a mount may be taken away together with its directory, as for a snapshot or an image.
-            Err(e) => e.kind() == io::ErrorKind::NotFound && mount.directory != mounts[0].directory,
-        };
-        let Some(gone) = mounts.iter().find(|mount| mount.used && !same(mount)) else { return Ok(()) };
+        let mounts = self.mounts();
+        let Some(gone) = mounts.gone() else { return Ok(()) };
         Err(SourceError {
             name: self.options.root.display().to_string(),
-            what: format!("{} was unmounted or replaced while it was read (is the file system mounted?)", gone.directory.display()),
+            what: format!("{} was unmounted or replaced while it was read (is the file system mounted?)", gone.display()),
             passing: true,
         })
     }

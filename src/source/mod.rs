@@ -6,13 +6,16 @@
 
 pub mod catalog;
 mod files;
+mod globs;
 pub mod graph;
 pub mod import;
+mod mounts;
 
 use std::io::{self, Read};
 use std::sync::Arc;
 
-pub use files::{FilesOptions, FilesSource, PathGlobs};
+pub use files::{FilesOptions, FilesSource};
+pub use globs::PathGlobs;
 
 /// One record that a source shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
