@@ -289,12 +289,7 @@ fn as_somebody(sandbox: &Sandbox, args: &[&str], prepare: impl FnOnce(&Sandbox))
     if root {
         command.uid(65534).gid(65534);
     }
-    let out = command.output().expect("another user can start the program");
-    Ran {
-        code: out.status.code().unwrap_or(-1),
-        stdout: String::from_utf8(out.stdout).unwrap(),
-        stderr: String::from_utf8(out.stderr).unwrap(),
-    }
+    Ran::of(command.output().expect("another user can start the program"))
 }
 
 #[test]
@@ -368,12 +363,7 @@ fn while_it_is_read(sandbox: &Sandbox, act: impl FnOnce()) -> Ran {
         std::thread::sleep(Duration::from_millis(1));
     }
     act();
-    let out = child.wait_with_output().unwrap();
-    Ran {
-        code: out.status.code().unwrap_or(-1),
-        stdout: String::from_utf8(out.stdout).unwrap(),
-        stderr: String::from_utf8(out.stderr).unwrap(),
-    }
+    Ran::of(child.wait_with_output().unwrap())
 }
 
 /// A tree that goes away while it is read: unmounted, or exchanged by whoever exports into it.

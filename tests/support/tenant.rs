@@ -185,12 +185,7 @@ impl Estate {
 pub fn judge(source: &str, dump: &Path, dir: &Path) -> Ran {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/compare_dump.py");
     let plane = if source == "azure" { "arm" } else { "graph" };
-    let out = Command::new("python3").arg(script).arg(plane).arg(dump).arg(dir).output().expect("python3 is installed");
-    Ran {
-        code: out.status.code().unwrap_or(-1),
-        stdout: String::from_utf8_lossy(&out.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
-    }
+    Ran::of(Command::new("python3").arg(script).arg(plane).arg(dump).arg(dir).output().expect("python3 is installed"))
 }
 
 /// Changes an answer: of a path with its query, the body.
